@@ -1,0 +1,25 @@
+"""Dense features: what one network pass over an image leaves for everyone who can use it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from regionsearch.images import Image
+
+
+class DenseFeatures(Protocol):
+    """Features of one image. `source` names the backbone, its weights and its preprocessing:
+    features can be handed to a model whose own backbone has the same source."""
+
+    @property
+    def source(self) -> str: ...
+
+
+class Backbone(Protocol):
+    """A network that reads whole images, in batches."""
+
+    @property
+    def source(self) -> str: ...
+
+    def features(self, images: Sequence[Image]) -> list[DenseFeatures]: ...
