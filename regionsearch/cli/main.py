@@ -1,0 +1,52 @@
+"""The command `regionsearch`: finds the sub-command, and turns errors into exit codes.
+
+0: done. 1: refused or failed, with one line on stderr. 2: the command line cannot be parsed.
+130: stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from regionsearch.errors import RegionSearchError
+
+# Each is a module of this package with `add_to(commands)`; a command that is not here does not exist.
+COMMANDS = ("index", "search", "serve", "eval", "bench", "demo")
+MODULES = {name: f"regionsearch.cli.{name}_command" for name in COMMANDS}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    from regionsearch import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="regionsearch",
+        description="Region-aware image search: find the things in your photos.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"regionsearch {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for module in MODULES.values():
+        importlib.import_module(module).add_to(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parsed = build_parser().parse_args(arguments)
+    try:
+        status: int = parsed.run(parsed)
+        sys.stdout.flush()
+    except RegionSearchError as error:
+        print(f"regionsearch {parsed.command}: {error.message}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"regionsearch {parsed.command}: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output (`| head`) has gone; there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
