@@ -1,0 +1,42 @@
+"""One network a process, for the embedder and the segmenter alike."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from regionsearch.models.compact.weights import require_packages
+
+if TYPE_CHECKING:
+    from regionsearch.models.compact.embedder import CompactEmbedder
+    from regionsearch.models.compact.network import CompactNetwork
+    from regionsearch.models.compact.segmenter import CompactSegmenter
+
+_networks: dict[int | None, CompactNetwork] = {}
+_lock = threading.Lock()
+
+
+def load_embedder(threads: int | None = None) -> CompactEmbedder:
+    """The compact embedder. Raises ModelUnavailable when packages or weights are missing."""
+    from regionsearch.models.compact.embedder import CompactEmbedder
+
+    return CompactEmbedder(_network(threads), threads)
+
+
+def load_segmenter(threads: int | None = None) -> CompactSegmenter:
+    """The compact segmenter. Raises ModelUnavailable when packages or weights are missing."""
+    network = _network(threads)
+    from regionsearch.models.compact.segmenter import CompactSegmenter
+
+    return CompactSegmenter(network)
+
+
+def _network(threads: int | None) -> CompactNetwork:
+    """The network with this many threads, loaded once: it is the larger part of both models."""
+    require_packages()
+    from regionsearch.models.compact.network import CompactNetwork
+
+    with _lock:
+        if threads not in _networks:
+            _networks[threads] = CompactNetwork(threads)
+        return _networks[threads]

@@ -1,0 +1,128 @@
+"""The one dense pass over an image that the compact embedder and segmenter share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from regionsearch.images import Image
+from regionsearch.models.compact.network_graph import INPUT, LAST, LEVELS, build_graph, level_name
+from regionsearch.models.compact.onnx_session import open_session
+from regionsearch.models.compact.torch_file import read_tensors
+from regionsearch.models.compact.weights import IMAGE_NETWORK, read_verified
+
+STRIDE = 32
+"""Input pixels to one cell of the last map; both sides of the input are multiples of it."""
+LONGEST_SIDE = 512
+"""Of the network's input, pixels."""
+SHORTEST_LONGEST_SIDE = 256
+"""Smaller pictures are enlarged to this: below, the last map has too few cells to tell things apart."""
+PREPROCESSING = 1
+"""Version of everything between pixels and network; raised when its outputs change."""
+_BATCH_PIXELS = 4 * LONGEST_SIDE * LONGEST_SIDE
+"""Input pixels in one run of the network; about 120 MB of activations and outputs."""
+
+
+@dataclass(frozen=True, eq=False)
+class CompactFeatures:
+    """What one pass of EfficientNet-Lite0 over an image leaves; float32 throughout.
+
+    source: which network, weights and preprocessing made it.
+    height, width: of the image, pixels. input_size: (h, w) of the network's input, multiples of 32;
+        the whole image is squeezed into it, so that position (x, y) of the image is (x · w / width,
+        y · h / height) of the input.
+    levels: by block number (2, 4, 7, 10, 14, 15), (c, h / s, w / s) with c = 24, 40, 80, 112, 192, 320
+        and s = 4, 8, 16, 16, 32, 32.
+    last: (1280, h / 32, w / 32), never below 0, what the classifier pools.
+    """
+
+    source: str
+    height: int
+    width: int
+    input_size: tuple[int, int]
+    levels: Mapping[int, NDArray[np.float32]]
+    last: NDArray[np.float32]
+
+
+class CompactNetwork:
+    """EfficientNet-Lite0 with ImageNet weights, on ONNX Runtime (why: docs/compact.md).
+
+    Safe to use from several threads. Raises ModelUnavailable when the weights are missing or are not the expected ones.
+
+    threads: cores used inside one call; None: all physical ones.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        state = read_tensors(read_verified(IMAGE_NETWORK))
+        self._session = open_session(build_graph(state), threads)
+        self.classifier_weight: NDArray[np.float32] = state["_fc.weight"]
+        """(1000, 1280): from the pooled last map to the ImageNet classes' logits."""
+        self.classifier_bias: NDArray[np.float32] = state["_fc.bias"]
+        """(1000,)"""
+
+    @property
+    def source(self) -> str:
+        return f"efficientnet-lite0/{IMAGE_NETWORK.sha256[:16]}/{LONGEST_SIDE}px/{PREPROCESSING}"
+
+    def features(self, images: Sequence[Image]) -> list[CompactFeatures]:
+        """Features of each image. Images of one input size run together, a few at a time."""
+        found: dict[int, CompactFeatures] = {}
+        for batch in batches([input_size(image.height, image.width) for image in images]):
+            inputs = np.stack([network_input(images[index]) for index in batch])
+            for index, features in zip(batch, self._run([images[i] for i in batch], inputs), strict=True):
+                found[index] = features
+        return [found[index] for index in range(len(images))]
+
+    def logits(self, pooled: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, 1280) vectors pooled from last maps → (n, 1000) logits of the ImageNet classes."""
+        return pooled @ self.classifier_weight.T + self.classifier_bias
+
+    def _run(self, images: Sequence[Image], inputs: NDArray[np.float32]) -> list[CompactFeatures]:
+        *levels, last = self._session.run([*map(level_name, LEVELS), LAST], {INPUT: inputs})
+        return [
+            CompactFeatures(
+                source=self.source,
+                height=image.height,
+                width=image.width,
+                input_size=(int(inputs.shape[2]), int(inputs.shape[3])),
+                levels={block: level[index] for block, level in zip(LEVELS, levels, strict=True)},
+                last=last[index],
+            )
+            for index, image in enumerate(images)
+        ]
+
+
+def input_size(height: int, width: int) -> tuple[int, int]:
+    """(h, w) of the network's input for an image of this size: its aspect as near as multiples of 32
+    come, the longest side 256 to 512 pixels."""
+    longest = max(height, width)
+    scale = min(max(longest, SHORTEST_LONGEST_SIDE), LONGEST_SIDE) / longest
+    return _rounded(height * scale), _rounded(width * scale)
+
+
+def network_input(image: Image) -> NDArray[np.float32]:
+    """(3, h, w) float32 of `input_size`: RGB, (value - 127) / 128, as the weights were fitted."""
+    height, width = input_size(image.height, image.width)
+    # Pillow's filter widens with the reduction, so that fine texture does not alias.
+    resized = PIL.Image.fromarray(image.pixels).resize((width, height), PIL.Image.Resampling.BILINEAR)
+    values = np.asarray(resized, dtype=np.float32).transpose(2, 0, 1)
+    return np.ascontiguousarray((values - 127.0) / 128.0, dtype=np.float32)
+
+
+def batches(sizes: Sequence[tuple[int, int]]) -> Iterator[list[int]]:
+    """Indices of equal input sizes, together as far as memory allows."""
+    by_size: dict[tuple[int, int], list[int]] = {}
+    for index, size in enumerate(sizes):
+        by_size.setdefault(size, []).append(index)
+    for (height, width), indices in by_size.items():
+        at_once = max(1, _BATCH_PIXELS // (height * width))
+        for start in range(0, len(indices), at_once):
+            yield indices[start : start + at_once]
+
+
+def _rounded(side: float) -> int:
+    return max(STRIDE, round(side / STRIDE) * STRIDE)
