@@ -1,0 +1,19 @@
+"""One image to one record: decode, segment, embed."""
+
+from regionsearch.ingest.pinning import check_models, collection_spec
+from regionsearch.ingest.pipeline import STEPS, EncodedImage, Failure, Pipeline, StepClock
+from regionsearch.ingest.upserting import UpsertOutcome, copy_of_known, store, upsert_images
+
+__all__ = [
+    "STEPS",
+    "EncodedImage",
+    "Failure",
+    "Pipeline",
+    "StepClock",
+    "UpsertOutcome",
+    "check_models",
+    "collection_spec",
+    "copy_of_known",
+    "store",
+    "upsert_images",
+]

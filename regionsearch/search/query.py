@@ -15,8 +15,6 @@ from regionsearch.regions import Mask, RegionPrompt
 PART_NAMES = ("entity", "global", "text_entity", "text_image")
 """The signals of joint scoring that exist today, in the order in which they are shown."""
 STAGES = ("decode", "segment", "encode", "entity_arm", "global_arm", "fetch", "joint", "serialise")
-MAX_LIMIT = 1_000
-MAX_TEXT_CHARACTERS = 2_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +24,7 @@ class Query:
     image or image_id (an indexed image) or neither; with image_id, `entity` is the ordinal of one
     of its entities. region: one region of `image` (not with image_id). text: the instruction.
     vector: (d,) a ready vector of the collection's space, instead of image and text.
-    limit: images in the answer, 1 to 1,000.
+    limit: images in the answer, 1 to `limits.hits`.
     weights: by part name, finite and at least 0, not all 0; parts not named keep their defaults.
     include_self: whether the image named by image_id may be among its own hits.
     encoded_image: an image still to be decoded; the decoding is then a stage of the query.

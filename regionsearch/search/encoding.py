@@ -1,0 +1,127 @@
+"""Phase 0 of a query: pixels, words and ids become vectors of the collection's space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regionsearch.collection import Collection
+from regionsearch.config import Limits
+from regionsearch.errors import InvalidRequest
+from regionsearch.images import Image, decode_image
+from regionsearch.models.embedder import EncodableQuery, QueryVectors
+from regionsearch.models.features import DenseFeatures
+from regionsearch.models.registry import ModelRegistry
+from regionsearch.regions import RegionPrompt, denormalise, validate_within
+from regionsearch.search.query import Query, UsedRegion
+from regionsearch.search.query_checks import check_vector
+from regionsearch.search.stopwatch import Stopwatch
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedQuery:
+    """vectors: of the query. regions: those really used. own_number: of the indexed image that the
+    query is about, -1 when there is none."""
+
+    vectors: QueryVectors
+    regions: tuple[UsedRegion, ...]
+    own_number: int = -1
+
+
+def encode(
+    query: Query, collection: Collection, models: ModelRegistry, limits: Limits, stopwatch: Stopwatch
+) -> EncodedQuery:
+    """Raises InvalidRegion, InvalidImage, ImageNotFound and NotAccepted as the query deserves."""
+    if query.vector is not None:
+        with stopwatch.stage("encode"):
+            return EncodedQuery(_ready_vector(query.vector, collection.spec.embedder.dimension), ())
+    if query.image_id is not None:
+        return _encode_indexed(query, query.image_id, collection, models, stopwatch)
+    return _encode_pixels_and_words(query, collection, models, limits, stopwatch)
+
+
+def _ready_vector(vector: NDArray[np.float32], dimension: int) -> QueryVectors:
+    check_vector(vector, dimension)
+    unit = _unit(vector)
+    return QueryVectors(entity_arm=unit, global_arm=unit, region=unit, image=unit)
+
+
+def _encode_indexed(
+    query: Query, image_id: str, collection: Collection, models: ModelRegistry, stopwatch: Stopwatch
+) -> EncodedQuery:
+    with stopwatch.stage("fetch"):
+        record = collection.get(image_id)
+    count = len(record.entities)
+    if query.entity is not None and query.entity >= count:
+        raise InvalidRequest(
+            f"image {image_id!r} has {count} entities, 0 to {count - 1}; there is no {query.entity}",
+            field="entity",
+        )
+    image = record.vectors[0]
+    region = image if query.entity is None else record.vectors[1 + query.entity]
+    text: NDArray[np.float32] | None = None
+    if query.text is not None:
+        with stopwatch.stage("encode"):
+            embedder = models.embedder(collection.spec.embedder.name)
+            text = embedder.embed_query(EncodableQuery(text=query.text)).text
+    vectors = QueryVectors(
+        entity_arm=region if text is None else _unit(region + text),
+        global_arm=image if text is None else _unit(image + text),
+        region=region,
+        image=image,
+        text=text,
+    )
+    return EncodedQuery(vectors, (), record.number)
+
+
+def _encode_pixels_and_words(
+    query: Query, collection: Collection, models: ModelRegistry, limits: Limits, stopwatch: Stopwatch
+) -> EncodedQuery:
+    embedder = models.embedder(collection.spec.embedder.name)
+    image = _image(query, limits, stopwatch)
+    prompt: RegionPrompt | None = None
+    used: tuple[UsedRegion, ...] = ()
+    features: DenseFeatures | None = None
+    if image is not None:
+        if query.region is not None:
+            prompt = query.region
+            if query.region_is_normalised:
+                prompt = denormalise(prompt, image.height, image.width)
+            validate_within(prompt, image.height, image.width)
+        if embedder.backbone is not None:
+            with stopwatch.stage("encode"):
+                features = embedder.backbone.features([image])[0]
+    if image is not None and prompt is not None:
+        segmenter = models.segmenter(collection.spec.segmenter.name)
+        shared = (
+            segmenter.backbone is not None
+            and features is not None
+            and features.source == segmenter.backbone.source
+        )
+        with stopwatch.stage("segment"):
+            mask = segmenter.prompt(image, prompt, features if shared else None)
+        used = (UsedRegion(mask, prompt),)
+    with stopwatch.stage("encode"):
+        vectors = embedder.embed_query(
+            EncodableQuery(
+                image=image,
+                mask=used[0].mask if used else None,
+                prompt=prompt,
+                text=query.text,
+                features=features,
+            )
+        )
+    return EncodedQuery(vectors, used)
+
+
+def _image(query: Query, limits: Limits, stopwatch: Stopwatch) -> Image | None:
+    if query.encoded_image is None:
+        return query.image
+    with stopwatch.stage("decode"):
+        return decode_image(query.encoded_image, query.image_name, max_megapixels=limits.image_megapixels)
+
+
+def _unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
