@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from regionsearch import run_length
 from regionsearch.errors import InvalidRegion
 
-MAX_MASK_PIXELS = 2**32 - 1
-"""A run's length is a uint32."""
+MAX_MASK_PIXELS = run_length.LONGEST_RUN
 MAX_POLYGON_COORDINATE = 1e8
 """Pixels, either way of the origin: on the grid of rasterisation it is still exact."""
 _NORMALISED_SLACK = 1e-6
@@ -136,6 +135,10 @@ class Polygon:
                         f"polygon's corner ({x:g}, {y:g}) is not finite or beyond ±{MAX_POLYGON_COORDINATE:g}"
                     )
 
+    def __str__(self) -> str:
+        x0, y0, x1, y1 = self.extent()
+        return f"[{x0:g}, {y0:g}, {x1:g}, {y1:g}]"
+
     def extent(self) -> tuple[float, float, float, float]:
         """(x0, y0, x1, y1) of its corners, pixels; without width or height when they are in a line."""
         corners = np.array([corner for ring in self.rings for corner in ring], dtype=np.float64)
@@ -213,7 +216,7 @@ class Mask:
         counts = run_length.union([run_length.from_ring(ring, height, width) for ring in rings])
         if run_length.area(counts) == 0:
             where = f"the image of {width} × {height} pixels"
-            raise InvalidRegion(f"polygon within {_extent_text(polygon)} covers no pixel of {where}")
+            raise InvalidRegion(f"polygon within {polygon} covers no pixel of {where}")
         return Mask(height, width, counts)
 
     @staticmethod
@@ -381,7 +384,7 @@ def validate_within(prompt: RegionPrompt, height: int, width: int) -> RegionProm
     if prompt.polygon is not None:
         x0, y0, x1, y1 = prompt.polygon.extent()
         if x0 >= width or y0 >= height or x1 <= 0 or y1 <= 0:
-            raise InvalidRegion(f"polygon within {_extent_text(prompt.polygon)} lies outside {image}")
+            raise InvalidRegion(f"polygon within {prompt.polygon} lies outside {image}")
     if prompt.box is None:
         return prompt
     return replace(prompt, box=prompt.box.clip(height, width))
@@ -394,8 +397,3 @@ def _pixels_between(start: float, end: float) -> tuple[int, int]:
         return first, last
     under = min(math.floor((start + end) / 2), math.ceil(end) - 1)
     return under, under + 1
-
-
-def _extent_text(polygon: Polygon) -> str:
-    x0, y0, x1, y1 = polygon.extent()
-    return f"[{x0:g}, {y0:g}, {x1:g}, {y1:g}]"

@@ -22,6 +22,7 @@ from regionsearch.errors import InvalidRegion
 Counts = NDArray[np.uint32]
 Positions = NDArray[np.int64]
 
+LONGEST_RUN = 2**32 - 1
 MAX_CROSSINGS = 4_000_000
 """Of a polygon's edges with pixel columns: 200 MB of work. A photo's outlines have some thousands."""
 _MAX_DIGITS = 7
@@ -77,10 +78,11 @@ def compress(counts: Counts) -> str:
     return characters.tobytes().decode("ascii")
 
 
-def decompress(text: str | bytes) -> NDArray[np.int64]:
-    """Counts of COCO's ASCII form, (k,) int64, as written: not canonical, not checked against a size.
+def decompress(text: str | bytes) -> Counts:
+    """Counts of COCO's ASCII form as written: not made canonical, not checked against a size.
 
-    Raises InvalidRegion if the text is empty, holds a foreign character, or ends within a number.
+    Raises InvalidRegion if the text is empty, holds a foreign character, ends within a number, or
+    codes a run that is negative or longer than a uint32 holds.
     """
     try:
         raw = text.encode("ascii") if isinstance(text, str) else bytes(text)
@@ -104,7 +106,9 @@ def decompress(text: str | bytes) -> NDArray[np.int64]:
     values -= np.where(coded[last] & 0x10, np.int64(1) << (5 * lengths), 0)
     values[1::2] = np.cumsum(values[1::2])
     values[2::2] = np.cumsum(values[2::2])
-    return values
+    if values.min() < 0 or values.max() > LONGEST_RUN:
+        raise InvalidRegion(f"run-length string has a run of {values.min()} or {values.max()} pixels")
+    return values.astype(np.uint32)
 
 
 def area(counts: Counts) -> int:
