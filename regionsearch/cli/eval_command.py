@@ -1,0 +1,129 @@
+"""`regionsearch eval`: how good the answers and the entities are, on annotated photos."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from regionsearch.models.registry import DEFAULT_EMBEDDER, DEFAULT_SEGMENTER
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "eval",
+        help="judge search and segmentation on annotated photos",
+        description="Judges search and segmentation on annotated photos. Nothing is kept.",
+        allow_abbrev=False,
+    )
+    kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
+    _add_coco(kinds)
+    _add_segmentation(kinds)
+
+
+def _add_coco(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = kinds.add_parser(
+        "coco",
+        help="judge search on photos with COCO annotations",
+        description=(
+            "Indexes the photos with automatic entities into a temporary directory, asks questions that "
+            "the annotations answer, and prints how good the rankings are. Give --images, --annotations "
+            "and --captions several times, in pairs, to judge folders together."
+        ),
+        allow_abbrev=False,
+    )
+    parser.add_argument("--images", metavar="DIR", type=Path, action="append", required=True, help="photos")
+    parser.add_argument(
+        "--annotations", metavar="FILE", type=Path, action="append", required=True, help="instances.json"
+    )
+    parser.add_argument(
+        "--captions", metavar="FILE", type=Path, action="append", default=[], help="captions.json"
+    )
+    parser.add_argument("--embedder", default=DEFAULT_EMBEDDER, help="name (default: %(default)s)")
+    parser.add_argument("--segmenter", default=DEFAULT_SEGMENTER, help="name (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON alone")
+    parser.set_defaults(run=run, parser=parser)
+
+
+def _add_segmentation(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = kinds.add_parser(
+        "segmentation",
+        help="judge a segmenter on COCO annotations or BSDS500",
+        description=(
+            "Judges a segmenter: with --images and --annotations by the objects that its entities cover, "
+            "with --bsds by how its partitions agree with people's."
+        ),
+        allow_abbrev=False,
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--images", metavar="DIR", type=Path, help="photos; with --annotations")
+    source.add_argument("--bsds", metavar="DIR", type=Path, help="folder with images/ and ground_truth/*.mat")
+    parser.add_argument("--annotations", metavar="FILE", type=Path, help="instances.json of --images")
+    parser.add_argument("--segmenter", default=DEFAULT_SEGMENTER, help="name (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON alone")
+    parser.set_defaults(run=run, parser=parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.kind == "coco":
+        return _run_coco(arguments)
+    return _run_segmentation(arguments)
+
+
+def _run_coco(arguments: argparse.Namespace) -> int:
+    pairs = len(arguments.images)
+    if len(arguments.annotations) != pairs or len(arguments.captions) not in (0, pairs):
+        arguments.parser.error("--images, --annotations and --captions are given in pairs")
+    from regionsearch.evaluation.coco_annotations import read_folders
+    from regionsearch.evaluation.coco_evaluation import evaluate
+    from regionsearch.evaluation.photo_index import PhotoIndex
+    from regionsearch.evaluation.report_tables import coco_tables
+    from regionsearch.models.registry import ModelRegistry
+
+    photos = read_folders(arguments.images, arguments.annotations, arguments.captions)
+    show = _shown_progress()
+    with PhotoIndex(photos, ModelRegistry(), arguments.embedder, arguments.segmenter, show) as index:
+        report = evaluate(index, captions=bool(arguments.captions), progress=show)
+    _print(report, coco_tables(report), as_json=arguments.json)
+    return 0
+
+
+def _run_segmentation(arguments: argparse.Namespace) -> int:
+    if (arguments.images is None) != (arguments.annotations is None):
+        arguments.parser.error("--images and --annotations are given together")
+    from regionsearch.evaluation.coco_annotations import read_folders
+    from regionsearch.evaluation.report_tables import partition_table, segmentation_table
+    from regionsearch.models.registry import ModelRegistry
+
+    if arguments.bsds is not None:
+        from regionsearch.evaluation.bsds import evaluate_partitions
+
+        segmenter = ModelRegistry().segmenter(arguments.segmenter)
+        report = evaluate_partitions(arguments.bsds, segmenter, _shown_progress())
+        _print(report, partition_table(report), as_json=arguments.json)
+        return 0
+    from regionsearch.evaluation.segmentation_evaluation import evaluate_segmentation
+
+    photos = read_folders([arguments.images], [arguments.annotations])
+    segmenter = ModelRegistry().segmenter(arguments.segmenter)
+    report = evaluate_segmentation(photos, segmenter, _shown_progress())
+    _print(report, segmentation_table(report), as_json=arguments.json)
+    return 0
+
+
+def _shown_progress() -> Any:
+    """A line on stderr that is rewritten, when somebody watches."""
+    if not sys.stderr.isatty():
+        return lambda what, done, of: None
+
+    def show(what: str, done: int, of: int) -> None:
+        end = "\n" if done == of else ""
+        print(f"\r\x1b[K{what}: {done} of {of}", end=end, file=sys.stderr, flush=True)
+
+    return show
+
+
+def _print(report: dict[str, Any], table: str, *, as_json: bool) -> None:
+    print(json.dumps(report, indent=2, allow_nan=False) if as_json else table)
