@@ -124,7 +124,8 @@ class Pipeline:
         limit = self._limits.image_bytes
         if len(encoded.data) > limit:
             raise InvalidRequest(
-                f"image {encoded.name!r} has {len(encoded.data)} bytes; the limit is {limit} (limits.image_bytes)"
+                f"image {encoded.name!r} has {len(encoded.data)} bytes; "
+                f"the limit is {limit} (limits.image_bytes)"
             )
         return decode_image(encoded.data, encoded.name, max_megapixels=self._limits.image_megapixels)
 

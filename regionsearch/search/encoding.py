@@ -89,7 +89,7 @@ def _encode_pixels_and_words(
             prompt = query.region
             if query.region_is_normalised:
                 prompt = denormalise(prompt, image.height, image.width)
-            validate_within(prompt, image.height, image.width)
+            prompt = validate_within(prompt, image.height, image.width)
         if embedder.backbone is not None:
             with stopwatch.stage("encode"):
                 features = embedder.backbone.features([image])[0]

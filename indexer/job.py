@@ -1,0 +1,169 @@
+"""An indexing run: read, leave out what is unchanged, compute the rest, store."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from typing import Protocol
+
+from indexer.engines import BatchResult, IndexingEngine
+from indexer.report import IndexReport
+from indexer.sources import SourceImage
+from regionsearch.collection import Collection, ImageRecord
+from regionsearch.config import Limits
+from regionsearch.errors import InvalidRecord, RegionSearchError
+from regionsearch.images import content_hash
+from regionsearch.ingest import EncodedImage, Failure, StepClock, copy_of_known
+
+BATCH_IMAGES = 8
+BATCH_BYTES = 32 * 1024 * 1024
+"""Encoded bytes that travel to a worker together, unless a single image is larger."""
+BATCHES_AHEAD = 2
+"""Batches waiting for each worker: enough that none stands idle, few enough to stop soon."""
+
+
+class Progress(Protocol):
+    """Told of every image that is done with, whether stored, skipped or failed."""
+
+    def advance(self, images: int) -> None: ...
+
+
+class IndexJob:
+    """Brings the images of a source into a collection. One use; `report` says what it did.
+
+    Images of equal bytes are computed once: later ones are copies of the first.
+    """
+
+    def __init__(
+        self, collection: Collection, engine: IndexingEngine, progress: Progress, limits: Limits | None = None
+    ) -> None:
+        self._collection = collection
+        self._engine = engine
+        self._progress = progress
+        self._limits = limits or Limits()
+        self._clock = StepClock()
+        self._batch: list[EncodedImage] = []
+        self._running: deque[tuple[Future[BatchResult], list[str]]] = deque()
+        # Content hash of what is being computed → later images of the same bytes.
+        self._twins: dict[str, list[EncodedImage]] = {}
+        self.report = IndexReport(workers=engine.workers)
+
+    def run(self, images: Iterable[SourceImage]) -> IndexReport:
+        """Returns when everything is stored, or, after a KeyboardInterrupt, when what was being
+        computed is: then `report.stopped` is true. Errors of a model or of the storage are raised;
+        what had been stored stays stored."""
+        started = time.perf_counter()
+        try:
+            try:
+                for image in images:
+                    self._take(image)
+                self._send()
+            except KeyboardInterrupt:
+                self.report.stopped = True
+                self._drop_waiting()
+            while self._running:
+                self._finish_oldest()
+        finally:
+            loading = self._engine.load_seconds
+            self.report.load_seconds += loading
+            self.report.seconds = time.perf_counter() - started - loading
+            self.report.steps = dict(self._clock.seconds)
+        return self.report
+
+    def _take(self, source: SourceImage) -> None:
+        with self._clock.step("decode"):
+            try:
+                if source.path.stat().st_size > self._limits.image_bytes:
+                    raise RegionSearchError(
+                        f"the file is larger than {self._limits.image_bytes} bytes (limits.image_bytes)"
+                    )
+                data = source.path.read_bytes()
+            except OSError as error:
+                self._fail(source.image_id, f"cannot be read: {error.strerror}")
+                return
+            except RegionSearchError as error:
+                self._fail(source.image_id, error.message)
+                return
+            digest = content_hash(data)
+        image = EncodedImage(source.image_id, data)
+        with self._clock.step("store"):
+            unchanged = self._collection.content_hashes([source.image_id])[0] == digest
+            copy = None if unchanged else copy_of_known(self._collection, image, digest)
+        if unchanged:
+            self.report.skipped += 1
+            self._progress.advance(1)
+        elif copy is not None:
+            self._store([copy], copied=True)
+        elif digest in self._twins:
+            self._twins[digest].append(image)
+        else:
+            self._twins[digest] = []
+            self._batch.append(image)
+            if len(self._batch) == BATCH_IMAGES or sum(len(i.data) for i in self._batch) > BATCH_BYTES:
+                self._send()
+
+    def _send(self) -> None:
+        if not self._batch:
+            return
+        while len(self._running) >= BATCHES_AHEAD * self._engine.workers:
+            self._finish_oldest()
+        batch, self._batch = self._batch, []
+        digests = [content_hash(image.data) for image in batch]
+        self._running.append((self._engine.submit(batch), digests))
+
+    def _finish_oldest(self) -> None:
+        future, digests = self._running[0]
+        try:
+            result = future.result()
+        except BrokenProcessPool as error:
+            raise RegionSearchError(
+                "an indexing process ended unexpectedly, perhaps for want of memory; what was stored "
+                "stays, and running the command again goes on from there (try fewer --workers)"
+            ) from error
+        self._running.popleft()
+        self._clock.add(result.seconds)
+        for failure in result.failures:
+            self._fail(failure.source, failure.reason)
+        self._store(result.records)
+        computed = {record.content_hash: record for record in result.records}
+        for digest in digests:
+            twins = self._twins.pop(digest)
+            if digest in computed:
+                self._store(
+                    [replace(computed[digest], image_id=twin.image_id) for twin in twins], copied=True
+                )
+            else:
+                for twin in twins:
+                    self._fail(twin.image_id, "its bytes are those of another image that failed")
+
+    def _store(self, records: Sequence[ImageRecord], *, copied: bool = False) -> None:
+        with self._clock.step("store"):
+            fitting = []
+            for record in records:
+                try:
+                    self._collection.check(record)
+                except InvalidRecord as error:
+                    self._fail(record.image_id, error.message)
+                else:
+                    fitting.append(record)
+            if fitting:
+                self._collection.upsert(fitting)
+        self.report.images += len(fitting)
+        self.report.entities += sum(len(record.entities) for record in fitting)
+        self.report.copied += len(fitting) if copied else 0
+        self._progress.advance(len(fitting))
+
+    def _fail(self, source: str, reason: str) -> None:
+        self.report.failed.append(Failure(source, reason))
+        self._progress.advance(1)
+
+    def _drop_waiting(self) -> None:
+        """After an interrupt: keeps what is being computed, forgets what has not begun."""
+        self._batch = []
+        for entry in list(self._running):
+            if entry[0].cancel():
+                self._running.remove(entry)

@@ -1,0 +1,164 @@
+"""`regionsearch index`: brings a folder of photos into a collection."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from regionsearch.cli.arguments import whole_number
+from regionsearch.config import Limits
+from regionsearch.errors import CollectionNotFound, InvalidRequest
+
+WORTH_SEVERAL_PROCESSES = 24
+"""Images from which on starting more processes costs less time than it saves."""
+
+
+def add_to(commands: Any) -> None:
+    parser = commands.add_parser(
+        "index",
+        help="index a folder of photos",
+        description="Cuts every photo below SOURCE into entities and stores their vectors in a "
+        "collection. Photos that are unchanged since the last run are skipped; a photo that "
+        "cannot be read is reported and the rest goes on. Can be stopped with Ctrl-C and run again.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("source", metavar="SOURCE", type=Path, help="folder of photos, read recursively")
+    parser.add_argument("--collection", required=True, metavar="NAME", help="made if it does not exist")
+    parser.add_argument("--data", required=True, metavar="DIR", type=Path, help="the data directory")
+    parser.add_argument("--embedder", metavar="E", help="of a new collection (default: compact)")
+    parser.add_argument("--segmenter", metavar="S", help="of a new collection (default: compact)")
+    parser.add_argument(
+        "--pixels",
+        choices=("none", "thumbnail", "original"),
+        help="what a new collection keeps of each photo (default: thumbnail, a JPEG of 320 px)",
+    )
+    parser.add_argument(
+        "--entity-limit",
+        metavar="N",
+        type=whole_number,
+        help="most entities for each photo of a new collection, 1 to 1024 (default: 32)",
+    )
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        type=whole_number,
+        help="processes that compute (default: one for each core)",
+    )
+    parser.add_argument(
+        "--max-megapixels",
+        metavar="M",
+        type=float,
+        default=Limits().image_megapixels,
+        help="larger photos are refused before they are decoded (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from indexer import IndexJob
+    from indexer.engines import InProcess, PipelineSettings, Processes
+    from indexer.progress import ProgressBar
+    from indexer.sources import scan_folder
+    from regionsearch.collection import DataDirectory
+    from regionsearch.ingest import Failure
+    from regionsearch.models.registry import ModelRegistry
+    from regionsearch.search import SearchEngine
+
+    limits = replace(Limits(), image_megapixels=arguments.max_megapixels)
+    if arguments.workers is not None and not 1 <= arguments.workers <= 256:
+        raise InvalidRequest(f"--workers is {arguments.workers}; it must be between 1 and 256")
+    scan = scan_folder(arguments.source)
+    with DataDirectory(arguments.data, "write") as directory:
+        started = time.perf_counter()
+        models = ModelRegistry()
+        collection = _open_or_create(arguments, directory, models)
+        spec = collection.spec
+        load_seconds = time.perf_counter() - started
+        settings = PipelineSettings(
+            spec.embedder.name, spec.segmenter.name, spec.pixels, spec.entity_limit, limits
+        )
+        workers = arguments.workers or _default_workers(len(scan.images))
+        engine = Processes(settings, workers) if workers > 1 else InProcess(settings, models)
+        try:
+            with ProgressBar(len(scan.images)) as progress:
+                job = IndexJob(collection, engine, progress, limits)
+                job.report.load_seconds = load_seconds
+                job.report.failed.extend(Failure(name, reason) for name, reason in scan.unnamed)
+                report = job.run(scan.images)
+        finally:
+            engine.close()
+        if report.images:
+            started = time.perf_counter()
+            SearchEngine(models, limits).prepare(collection)
+            report.steps["store"] += time.perf_counter() - started
+            report.seconds += time.perf_counter() - started
+    if arguments.json:
+        json.dump(report.to_json(), sys.stdout)
+        print()
+    else:
+        print(_summary(report, arguments.collection))
+    return 130 if report.stopped else 0
+
+
+def _default_workers(images: int) -> int:
+    return (os.cpu_count() or 1) if images >= WORTH_SEVERAL_PROCESSES else 1
+
+
+def _open_or_create(arguments: argparse.Namespace, directory: Any, models: Any) -> Any:
+    """The collection, checked against the options given; options left out are the collection's own."""
+    from regionsearch.ingest import check_models, collection_spec
+    from regionsearch.models.registry import DEFAULT_EMBEDDER, DEFAULT_SEGMENTER
+
+    try:
+        collection = directory.collection(arguments.collection)
+    except CollectionNotFound:
+        spec = collection_spec(
+            arguments.collection,
+            models.embedder(arguments.embedder or DEFAULT_EMBEDDER),
+            models.segmenter(arguments.segmenter or DEFAULT_SEGMENTER),
+            pixels=arguments.pixels or "thumbnail",
+            entity_limit=32 if arguments.entity_limit is None else arguments.entity_limit,
+        )
+        return directory.create_collection(spec)
+    spec = collection.spec
+    embedder = models.embedder(arguments.embedder or spec.embedder.name)
+    segmenter = models.segmenter(arguments.segmenter or spec.segmenter.name)
+    check_models(spec, embedder, segmenter)
+    for option, asked, kept in (
+        ("--pixels", arguments.pixels, spec.pixels),
+        ("--entity-limit", arguments.entity_limit, spec.entity_limit),
+    ):
+        if asked is not None and asked != kept:
+            raise InvalidRequest(
+                f"collection {spec.name!r} was made with {option} {kept}; it cannot become {asked}"
+            )
+    return collection
+
+
+def _summary(report: Any, collection: str) -> str:
+    lines = [
+        f"{'stopped; ' if report.stopped else ''}collection {collection!r}: {report.images} images with "
+        f"{report.entities} entities indexed in {report.seconds:.1f} s "
+        f"({report.images_per_second:.2f} images/s, {report.workers} "
+        f"worker{'s' if report.workers > 1 else ''}; models loaded in {report.load_seconds:.1f} s)"
+    ]
+    if report.copied:
+        lines.append(f"{report.copied} of them have the bytes of another image and were copied")
+    lines.append(f"{report.skipped} unchanged, skipped; {len(report.failed)} failed")
+    total = sum(report.steps.values())
+    if report.images:
+        lines.append(f"{'step':<10}{'seconds':>9}{'ms/image':>10}{'share':>8}   (summed over workers)")
+        for step, seconds in report.steps.items():
+            per_image = 1000 * seconds / report.images
+            lines.append(f"{step:<10}{seconds:>9.2f}{per_image:>10.1f}{seconds / total:>8.0%}")
+    lines.extend(f"failed: {failure.source}: {failure.reason}" for failure in report.failed)
+    if report.stopped:
+        lines.append("run the same command again to go on")
+    return "\n".join(lines)

@@ -1,0 +1,74 @@
+"""What a query may not be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from regionsearch.config import Limits
+from regionsearch.errors import InvalidRequest
+from regionsearch.images import Image
+from regionsearch.regions import Box, RegionPrompt
+from regionsearch.search.query import Query
+from regionsearch.search.query_checks import check_query, check_vector, parts_of
+
+IMAGE = Image(np.zeros((4, 4, 3), dtype=np.uint8))
+REGION = RegionPrompt(box=Box(0, 0, 2, 2))
+VECTOR = np.ones(3, dtype=np.float32)
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({}, "query"),
+    ({"image": IMAGE, "image_id": "a"}, "image_id"),
+    ({"image": IMAGE, "encoded_image": b"x"}, "image"),
+    ({"image_id": "a", "vector": VECTOR}, "vector"),
+    ({"vector": VECTOR, "text": "dog"}, "vector"),
+    ({"text": "dog", "region": REGION}, "regions"),
+    ({"image_id": "a", "region": REGION}, "regions"),
+    ({"text": "dog", "entity": 0}, "entity"),
+    ({"image_id": "a", "entity": -1}, "entity"),
+    ({"text": "dog", "include_self": True}, "include_self"),
+    ({"text": " \n"}, "text"),
+    ({"text": "x" * 2001}, "text"),
+    ({"text": "dog", "limit": 0}, "limit"),
+    ({"text": "dog", "limit": 1001}, "limit"),
+    ({"encoded_image": bytes(33 * 1024 * 1024)}, "image"),
+    ({"text": "dog", "weights": {"colour": 1.0}}, "weights[colour]"),
+    ({"text": "dog", "weights": {"entity": -1.0}}, "weights[entity]"),
+    ({"text": "dog", "weights": {"entity": float("nan")}}, "weights[entity]"),
+    ({"text": "dog", "weights": {"text_entity": 0.0, "text_image": 0.0}}, "weights"),
+]
+
+
+@pytest.mark.parametrize(("parts", "field"), REFUSED)
+def test_a_query_that_cannot_be_answered_names_the_field_at_fault(parts: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        check_query(Query(**parts), Limits())
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"text": "dog"},
+        {"image": IMAGE, "region": REGION, "text": "dog"},
+        {"image_id": "a", "entity": 3, "include_self": True},
+        {"vector": VECTOR, "limit": 1000},
+        {"text": "dog", "weights": {"text_entity": 0.0}},
+    ],
+)
+def test_a_query_that_makes_sense_is_let_through(parts: dict[str, Any]) -> None:
+    check_query(Query(**parts), Limits())
+
+
+def test_pixels_and_words_bring_their_own_signals() -> None:
+    assert parts_of(Query(text="dog")) == ("text_entity", "text_image")
+    assert parts_of(Query(image_id="a")) == ("entity", "global")
+    assert parts_of(Query(image=IMAGE, text="dog")) == ("entity", "global", "text_entity", "text_image")
+
+
+@pytest.mark.parametrize("vector", [np.ones(4), np.zeros(3), np.array([1, np.nan, 0])])
+def test_a_vector_of_another_space_or_without_direction_is_refused(vector: np.ndarray) -> None:
+    with pytest.raises(InvalidRequest):
+        check_vector(vector.astype(np.float32), 3)
