@@ -1,0 +1,1 @@
+"""The gRPC service: a thin shell around what is below it."""

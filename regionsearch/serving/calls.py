@@ -1,0 +1,134 @@
+"""What every call goes through: room, strict parsing, one mapping of errors, a line in the log."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn, TypeAlias
+
+import grpc
+from grpc_status import rpc_status
+
+from regionsearch.errors import Cancelled, DeadlineExceeded, Overloaded, RegionSearchError
+from regionsearch.serving.status import status_of
+from regionsearch.serving.strictness import parse
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+OUR_METHODS = "/regionsearch."
+_LOG = logging.getLogger("regionsearch.serving")
+
+
+def check_alive(context: grpc.ServicerContext) -> None:
+    """Raises Cancelled when the caller has gone, DeadlineExceeded when its time is up.
+
+    Called between the stages of a call, so that nobody's answer is not computed.
+    """
+    remaining = context.time_remaining()
+    if remaining is not None and remaining <= 0:
+        raise DeadlineExceeded("the call's deadline passed before it was answered")
+    if not context.is_active():
+        raise Cancelled("the caller cancelled the call")
+
+
+class Turnstile:
+    """Lets a few callers at once into a stage; the others wait as long as they still want an answer."""
+
+    # How often a waiting caller is asked whether it has gone.
+    _PATIENCE_SECONDS = 0.1
+
+    def __init__(self, places: int) -> None:
+        self._free = threading.Semaphore(places)
+
+    @contextmanager
+    def turn(self, context: grpc.ServicerContext) -> Iterator[None]:
+        """Raises Cancelled or DeadlineExceeded when that comes before a place is free."""
+        check_alive(context)
+        while not self._free.acquire(timeout=self._PATIENCE_SECONDS):
+            check_alive(context)
+        try:
+            yield
+        finally:
+            self._free.release()
+
+
+class CallInterceptor(grpc.ServerInterceptor[Any, Any]):
+    """Wraps the methods of this package's services; health and reflection pass untouched.
+
+    `concurrent_calls` are answered at once; one more gets RESOURCE_EXHAUSTED with a delay after which
+    to try again.
+    """
+
+    def __init__(self, concurrent_calls: int) -> None:
+        self._limit = concurrent_calls
+        self._room = threading.Semaphore(concurrent_calls)
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Handler | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        handler: Any = continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or not method.startswith(OUR_METHODS):
+            return handler  # type: ignore[no-any-return]
+        # The deserialiser is the message class's own FromString: from it, the class. Parsing happens
+        # here instead, where an error still becomes a status with details.
+        kind = handler.request_deserializer.__self__
+
+        def answer_one(data: bytes, context: grpc.ServicerContext) -> Any:
+            with self._call(method, context):
+                return handler.unary_unary(parse(data, kind), context)
+
+        def answer_stream(messages: Iterator[bytes], context: grpc.ServicerContext) -> Any:
+            with self._call(method, context):
+                return handler.stream_unary((parse(data, kind) for data in _until_cut(messages)), context)
+
+        if handler.request_streaming:
+            return grpc.stream_unary_rpc_method_handler(
+                answer_stream, response_serializer=handler.response_serializer
+            )
+        return grpc.unary_unary_rpc_method_handler(
+            answer_one, response_serializer=handler.response_serializer
+        )
+
+    @contextmanager
+    def _call(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
+        started = time.perf_counter()
+        outcome = "OK"
+        try:
+            with self._place():
+                yield
+        except Exception as error:
+            # Whatever went wrong below ends here: it becomes a status, and never a lost call.
+            outcome = error.reason if isinstance(error, RegionSearchError) else type(error).__name__
+            _abort(context, error)
+        finally:
+            milliseconds = (time.perf_counter() - started) * 1000
+            _LOG.debug("method=%s outcome=%s milliseconds=%.1f", method, outcome, milliseconds)
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        if not self._room.acquire(blocking=False):
+            raise Overloaded(
+                f"{self._limit} calls are being answered and no more fit (limits.concurrent_calls)"
+            )
+        try:
+            yield
+        finally:
+            self._room.release()
+
+
+def _until_cut(messages: Iterator[bytes]) -> Iterator[bytes]:
+    """The stream's messages. Raises Cancelled when it breaks off before its end."""
+    try:
+        yield from messages
+    except grpc.RpcError as error:
+        raise Cancelled("the stream broke off before its end") from error
+
+
+def _abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
+    context.abort_with_status(rpc_status.to_status(status_of(error)))
+    raise AssertionError("abort_with_status always raises")

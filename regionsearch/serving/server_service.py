@@ -1,0 +1,37 @@
+"""ServerService."""
+
+from __future__ import annotations
+
+import grpc
+
+from regionsearch import __version__
+from regionsearch.models.registry import DEFAULT_EMBEDDER, DEFAULT_SEGMENTER, EMBEDDERS, SEGMENTERS
+from regionsearch.serving.backend import Backend
+from regionsearch.v1 import operations_pb2 as pb
+from regionsearch.v1 import operations_pb2_grpc
+
+
+class ServerServicer(operations_pb2_grpc.ServerServiceServicer):
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def GetServerInfo(  # noqa: N802
+        self, request: pb.GetServerInfoRequest, context: grpc.ServicerContext
+    ) -> pb.GetServerInfoResponse:
+        limits = self._backend.limits
+        return pb.GetServerInfoResponse(
+            version=__version__,
+            embedders=sorted(EMBEDDERS),
+            segmenters=sorted(SEGMENTERS),
+            default_embedder=DEFAULT_EMBEDDER,
+            default_segmenter=DEFAULT_SEGMENTER,
+            limits=pb.Limits(
+                image_megapixels=limits.image_megapixels,
+                image_bytes=limits.image_bytes,
+                text_characters=limits.text_characters,
+                hits=limits.hits,
+                batch_images=limits.batch_images,
+                message_bytes=limits.message_bytes,
+                concurrent_calls=limits.concurrent_calls,
+            ),
+        )

@@ -1,0 +1,70 @@
+"""Refuses what the contract does not know: an option that is ignored is an answer that is wrong.
+
+protobuf keeps fields and enum values that it does not know and lets them pass. A client of a later
+version, or one with a typing slip in its own copy of the contract, would never hear that its filter
+was not applied.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from regionsearch.errors import InvalidRequest
+
+Request = TypeVar("Request", bound=Message)
+
+
+def parse(data: bytes, kind: type[Request]) -> Request:
+    """The message in these bytes.
+
+    Raises InvalidRequest if they are no such message, or for anything in it that is unknown here.
+    """
+    try:
+        message = kind.FromString(data)
+    except DecodeError as error:
+        name = kind.DESCRIPTOR.full_name
+        raise InvalidRequest(f"the request's {len(data)} bytes are not a {name}") from error
+    refuse_unknown(message)
+    return message
+
+
+def refuse_unknown(message: Message, path: str = "") -> None:
+    """Raises InvalidRequest, naming where, if the message or one inside it has an unknown field or
+    enum value."""
+    fields: Any = UnknownFieldSet(message)
+    unknown = sorted(field.field_number for field in fields)
+    if unknown:
+        where = path or message.DESCRIPTOR.name
+        raise InvalidRequest(
+            f"{where} has a field {unknown[0]} that this server does not know "
+            f"({message.DESCRIPTOR.full_name})",
+            field=f"{path}.{unknown[0]}" if path else str(unknown[0]),
+        )
+    for descriptor, value in message.ListFields():
+        here = f"{path}.{descriptor.name}" if path else descriptor.name
+        if descriptor.type == FieldDescriptor.TYPE_ENUM:
+            _refuse_unknown_value(descriptor, value, here)
+        elif descriptor.type == FieldDescriptor.TYPE_MESSAGE:
+            _refuse_unknown_inside(descriptor, value, here)
+
+
+def _refuse_unknown_value(descriptor: FieldDescriptor, value: int, path: str) -> None:
+    enum = descriptor.enum_type
+    if enum is not None and value not in enum.values_by_number:
+        known = ", ".join(entry.name for entry in enum.values)
+        raise InvalidRequest(f"{path} is {value}, which is none of {known}", field=path)
+
+
+def _refuse_unknown_inside(descriptor: FieldDescriptor, value: Message, path: str) -> None:
+    kind = descriptor.message_type
+    if kind is not None and kind.GetOptions().map_entry:
+        return  # maps of this contract hold plain values, and an entry keeps no unknown fields
+    if not descriptor.is_repeated:
+        refuse_unknown(value, path)
+        return
+    for number, entry in enumerate(value):  # type: ignore[arg-type, var-annotated]
+        refuse_unknown(entry, f"{path}[{number}]")

@@ -1,0 +1,151 @@
+"""Pictures that arrive in calls: judged one by one, brought in by small batches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import grpc
+
+from regionsearch.collection import Collection
+from regionsearch.collection.records import MAX_PAYLOAD_BYTES
+from regionsearch.collection.validation import check_image_id
+from regionsearch.config import Limits
+from regionsearch.errors import InvalidImage, InvalidRecord, InvalidRequest
+from regionsearch.images import content_hash
+from regionsearch.ingest import EncodedImage, upsert_images
+from regionsearch.serving.backend import Backend
+from regionsearch.serving.calls import check_alive
+from regionsearch.serving.status import shortened
+from regionsearch.v1 import images_pb2 as pb
+
+BATCH_IMAGES = 8
+"""Pictures decoded, embedded and committed together; the pipeline's own batch."""
+BATCH_BYTES = 64 * 1024 * 1024
+"""Encoded bytes held for one batch, unless a single picture is larger: with BATCH_IMAGES it bounds
+what a stream can make the server hold."""
+MESSAGE_BYTES = 1_000
+
+
+@dataclass(frozen=True, eq=False)
+class BatchOutcome:
+    """What became of some pictures; each knows its place in the request."""
+
+    upserted: list[pb.UpsertedImage]
+    failures: list[pb.UpsertFailure]
+    entities: int = 0
+
+
+Placed = tuple[int, EncodedImage]
+
+
+def bring_in(
+    backend: Backend,
+    collection: Collection,
+    uploads: Iterable[pb.ImageUpload],
+    context: grpc.ServicerContext,
+) -> Iterator[BatchOutcome]:
+    """Stores the pictures as they come, and says after each batch what became of it.
+
+    A picture that cannot be taken becomes a failure; the others of its batch are stored. Errors that
+    would meet every picture (no model, no room) are raised.
+    """
+    pipeline = backend.pipeline(collection)
+
+    def stored(batch: list[Placed]) -> BatchOutcome:
+        # Models run for one call at a time, so that searches beside an upload keep their cores.
+        with backend.ingest.turn(context):
+            outcome = upsert_images(collection, pipeline, [image for _, image in batch])
+        places = {image.image_id: place for place, image in batch}
+        return BatchOutcome(
+            upserted=sorted(
+                (
+                    pb.UpsertedImage(
+                        image_id=result.image_id,
+                        position=places[result.image_id],
+                        created=result.created,
+                        version=result.version,
+                    )
+                    for result in outcome.stored
+                ),
+                key=lambda image: image.position,
+            ),
+            failures=[
+                # Ids, payloads and sizes were judged before: what the pipeline refuses is a picture.
+                failure_message(failure.source, places[failure.source], InvalidImage(failure.reason))
+                for failure in outcome.failures
+            ],
+            entities=outcome.entities,
+        )
+
+    yield from _in_batches(uploads, backend.limits, stored, context)
+
+
+def _in_batches(
+    uploads: Iterable[pb.ImageUpload],
+    limits: Limits,
+    stored: Callable[[list[Placed]], BatchOutcome],
+    context: grpc.ServicerContext,
+) -> Iterator[BatchOutcome]:
+    batch: list[Placed] = []
+    held = 0
+    for place, upload in enumerate(uploads):
+        check_alive(context)
+        try:
+            image = judged(upload, limits)
+        except InvalidRequest as error:
+            yield BatchOutcome([], [failure_message(upload.image_id, place, error)])
+            continue
+        # Two pictures with one id never share a batch: the later one replaces the earlier.
+        repeated = any(image.image_id == other.image_id for _, other in batch)
+        if batch and (repeated or len(batch) == BATCH_IMAGES or held + len(image.data) > BATCH_BYTES):
+            yield stored(batch)
+            batch, held = [], 0
+        batch.append((place, image))
+        held += len(image.data)
+    if batch:
+        yield stored(batch)
+
+
+def judged(upload: pb.ImageUpload, limits: Limits) -> EncodedImage:
+    """The picture with its id, given or derived. Raises InvalidRequest and its kin, naming the field."""
+    if not upload.image:
+        raise InvalidImage("the picture has no bytes", field="image")
+    if len(upload.image) > limits.image_bytes:
+        raise InvalidImage(
+            f"the picture has {len(upload.image)} bytes; "
+            f"the limit is {limits.image_bytes} (limits.image_bytes)",
+            field="image",
+        )
+    image_id = upload.image_id if upload.HasField("image_id") else content_hash(upload.image)
+    check_image_id(image_id)
+    return EncodedImage(image_id, upload.image, payload_of(upload.payload_json))
+
+
+def payload_of(text: str) -> dict[str, object]:
+    """The JSON object in the text; nothing is an empty one. Raises InvalidRecord for anything else."""
+    if not text:
+        return {}
+    if len(text.encode()) > MAX_PAYLOAD_BYTES:
+        raise InvalidRecord(
+            f"payload has {len(text.encode())} bytes; the limit is {MAX_PAYLOAD_BYTES}", field="payload_json"
+        )
+    try:
+        payload = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRecord(f"payload is not JSON: {error}", field="payload_json") from error
+    if not isinstance(payload, dict):
+        raise InvalidRecord(
+            f"payload is a JSON {type(payload).__name__}, not an object", field="payload_json"
+        )
+    return payload
+
+
+def failure_message(image_id: str, place: int, error: InvalidRequest) -> pb.UpsertFailure:
+    return pb.UpsertFailure(
+        image_id=shortened(image_id, MESSAGE_BYTES),
+        position=place,
+        reason=error.reason,
+        message=shortened(error.message, MESSAGE_BYTES),
+    )
