@@ -34,7 +34,7 @@ LOCALISED_IOU = 0.5
 
 
 def evaluate(index: PhotoIndex, *, captions: bool, progress: Progress) -> dict[str, Any]:
-    """The report of design and `docs/evaluation.md`, as JSON-ready values; undefined figures are None."""
+    """The report that `docs/evaluation.md` describes, as JSON-ready values; undefined figures are None."""
     images = len(index.photos.images)
     weights = np.concatenate([np.ones((1, images), dtype=np.int64), image_weights(images)])
     regions = RegionAnswers(index)
@@ -43,18 +43,24 @@ def evaluate(index: PhotoIndex, *, captions: bool, progress: Progress) -> dict[s
         "entities": index.collection.stats.entities,
         "failed": [{"source": failure.source, "reason": failure.reason} for failure in index.failures],
         "text_to_image": text_to_image(
-            Block(coco_questions.class_questions(index.photos), index, weights), progress
+            index, Block(coco_questions.class_questions(index.photos), index.numbers, weights), progress
         ),
         "region_to_image": region_to_image(
-            Block(coco_questions.region_questions(index.photos), index, weights), regions, progress
+            index,
+            Block(coco_questions.region_questions(index.photos), index.numbers, weights),
+            regions,
+            progress,
         ),
         "composed": composed(
-            Block(coco_questions.composed_questions(index.photos), index, weights), regions, progress
+            index,
+            Block(coco_questions.composed_questions(index.photos), index.numbers, weights),
+            regions,
+            progress,
         ),
     }
     if captions:
         report["captions"] = caption_to_image(
-            Block(coco_questions.caption_questions(index.photos), index, weights), progress
+            index, Block(coco_questions.caption_questions(index.photos), index.numbers, weights), progress
         )
     return report
 
@@ -74,10 +80,10 @@ class RegionAnswers:
         return self._rankings[key]
 
 
-def text_to_image(block: Block, progress: Progress) -> dict[str, Any]:
+def text_to_image(index: PhotoIndex, block: Block, progress: Progress) -> dict[str, Any]:
     rankings = {
         mode: [
-            block.index.ask(question, mode)
+            index.ask(question, mode)
             for question in _counted(block.questions, f"text to image, {mode}", progress)
         ]
         for mode in ("entity", "global", "joint")
@@ -86,23 +92,25 @@ def text_to_image(block: Block, progress: Progress) -> dict[str, Any]:
     return {
         **_about(block),
         **{mode: shown(values) for mode, values in figures.items()},
-        **localisation(block, rankings["joint"]),
+        **localisation(index.photos, block, rankings["joint"]),
         "ece": block.calibration_error(rankings["joint"]),
         "ratio": ratio(figures["joint"], [figures["global"]]),
     }
 
 
-def region_to_image(block: Block, regions: RegionAnswers, progress: Progress) -> dict[str, Any]:
+def region_to_image(
+    index: PhotoIndex, block: Block, regions: RegionAnswers, progress: Progress
+) -> dict[str, Any]:
     rankings: dict[str, list[Ranking]] = {"whole_image": [], "entity": [], "global": [], "joint": []}
     whole: dict[str, Ranking] = {}
     for question in _counted(block.questions, "region to image", progress):
         source = question.image_id or ""
         if source not in whole:
-            whole[source] = block.index.ask_whole_image(source)
+            whole[source] = index.ask_whole_image(source)
         answers = {
             "whole_image": whole[source],
-            "entity": block.index.ask(question, "entity"),
-            "global": block.index.ask(question, "global"),
+            "entity": index.ask(question, "entity"),
+            "global": index.ask(question, "global"),
             "joint": regions.joint(question),
         }
         for mode, ranking in answers.items():
@@ -116,19 +124,19 @@ def region_to_image(block: Block, regions: RegionAnswers, progress: Progress) ->
     }
 
 
-def composed(block: Block, regions: RegionAnswers, progress: Progress) -> dict[str, Any]:
+def composed(index: PhotoIndex, block: Block, regions: RegionAnswers, progress: Progress) -> dict[str, Any]:
     rankings: dict[str, list[Ranking]] = {"region_only": [], "text_only": [], "z_sum": [], "joint": []}
     by_text: dict[str, Ranking] = {}
     for question in _counted(block.questions, "composed", progress):
         text = question.text or ""
         if text not in by_text:
-            by_text[text] = block.index.ask(Question(question.group, question.relevant, text=text), "joint")
+            by_text[text] = index.ask(Question(question.group, question.relevant, text=text), "joint")
         region = regions.joint(question)
         answers = {
             "region_only": region,
             "text_only": by_text[text],
             "z_sum": standardised_sum(region, by_text[text]),
-            "joint": block.index.ask(question, "joint"),
+            "joint": index.ask(question, "joint"),
         }
         for mode, ranking in answers.items():
             rankings[mode].append(ranking.without(block.left_out(question)))
@@ -141,11 +149,10 @@ def composed(block: Block, regions: RegionAnswers, progress: Progress) -> dict[s
     }
 
 
-def caption_to_image(block: Block, progress: Progress) -> dict[str, Any]:
+def caption_to_image(index: PhotoIndex, block: Block, progress: Progress) -> dict[str, Any]:
     rankings = {
         mode: [
-            block.index.ask(question, mode)
-            for question in _counted(block.questions, f"captions, {mode}", progress)
+            index.ask(question, mode) for question in _counted(block.questions, f"captions, {mode}", progress)
         ]
         for mode in ("global", "joint")
     }
@@ -169,7 +176,7 @@ def standardised_sum(a: Ranking, b: Ranking) -> Ranking:
     images = len(a.order)
     total = np.zeros(images)
     for ranking in (a, b):
-        sums = np.full(images, ranking.sums.min(initial=np.inf))
+        sums = np.full(images, ranking.sums.min())
         sums[ranking.order[: len(ranking.sums)]] = ranking.sums
         deviation = sums.std()
         if deviation > 0:
@@ -179,10 +186,10 @@ def standardised_sum(a: Ranking, b: Ranking) -> Ranking:
     return Ranking(order, np.empty(0), np.empty(0), np.empty((0, 4)))
 
 
-def localisation(block: Block, rankings: Sequence[Ranking]) -> dict[str, Any]:
+def localisation(photos: AnnotatedPhotos, block: Block, rankings: Sequence[Ranking]) -> dict[str, Any]:
     """`localized_p1`: of the queried classes that have a large object, how many have a first hit that is
     relevant and whose entity lies on an instance of the class."""
-    large = coco_questions.classes_with_large_object(block.index.photos.images)
+    large = coco_questions.classes_with_large_object(photos.images)
     kept = [n for n, question in enumerate(block.questions) if question.group in large]
     values = np.empty((len(block.weights), len(kept)))
     for column, n in enumerate(kept):
@@ -191,7 +198,7 @@ def localisation(block: Block, rankings: Sequence[Ranking]) -> dict[str, Any]:
         found = np.zeros(len(ranking.order), dtype=np.bool_)
         for place in np.flatnonzero(relevant[: len(ranking.boxes)]):
             found[place] = is_localised(
-                block.index.photos, int(ranking.order[place]), question.group, ranking.boxes[place]
+                photos, int(ranking.order[place]), question.group, ranking.boxes[place]
             )
         values[:, column] = first_holds(found, relevant, block.weights[:, ranking.order])
     means = mean_of_groups(values, np.ones_like(values), np.arange(len(kept)))

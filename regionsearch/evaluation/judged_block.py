@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from regionsearch.evaluation.bootstrap import interval, mean_of_groups
 from regionsearch.evaluation.coco_questions import Question
-from regionsearch.evaluation.photo_index import PhotoIndex, Ranking
+from regionsearch.evaluation.photo_index import Ranking
 from regionsearch.evaluation.ranking_metrics import (
     CALIBRATION_HITS,
     average_precision,
@@ -35,13 +35,14 @@ CAPTION_MEASURES: Mapping[str, Measure] = {
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """The questions of one kind, asked of one index.
+    """The questions of one kind about a set of photos.
 
+    numbers: by image_id the photo's place in the order of ids, as rankings name it.
     weights: (1 + draws, images) int64; the first row is the photos as they are, each once.
     """
 
     questions: Sequence[Question]
-    index: PhotoIndex
+    numbers: Mapping[str, int]
     weights: NDArray[np.int64]
 
     @property
@@ -50,12 +51,12 @@ class Block:
         return np.array([names[question.group] for question in self.questions], dtype=np.int64)
 
     def left_out(self, question: Question) -> int | None:
-        return None if question.left_out is None else self.index.numbers[question.left_out]
+        return None if question.left_out is None else self.numbers[question.left_out]
 
     def relevance(self, question: Question, ranking: Ranking) -> NDArray[np.bool_]:
         """(ranked,) whether each photo of the ranking answers the question."""
-        answers = np.zeros(len(self.index.numbers), dtype=np.bool_)
-        answers[[self.index.numbers[image_id] for image_id in question.relevant]] = True
+        answers = np.zeros(len(self.numbers), dtype=np.bool_)
+        answers[[self.numbers[image_id] for image_id in question.relevant]] = True
         return answers[ranking.order]
 
     def source_weights(self) -> NDArray[np.float64]:
@@ -63,7 +64,7 @@ class Block:
         weights = np.ones((len(self.weights), len(self.questions)))
         for column, question in enumerate(self.questions):
             if question.image_id is not None:
-                weights[:, column] = self.weights[:, self.index.numbers[question.image_id]]
+                weights[:, column] = self.weights[:, self.numbers[question.image_id]]
         return weights
 
     def measure(self, rankings: Sequence[Ranking], measure: Measure) -> NDArray[np.float64]:
@@ -75,7 +76,7 @@ class Block:
 
     def chance(self) -> float | None:
         """The mean share of the ranked photos that is relevant: mAP of a shuffled ranking, nearly."""
-        images = len(self.index.numbers)
+        images = len(self.numbers)
         shares = [len(q.relevant) / (images - (q.left_out is not None)) for q in self.questions]
         return float(np.mean(shares)) if shares else None
 

@@ -104,7 +104,7 @@ def partition_table(report: Mapping[str, Any]) -> str:
         ],
     ]
     head = f"{report['images']} photos; 95% intervals in brackets"
-    return "\n".join(["" + head, *("  " + line for line in [*aligned(rows), *aligned(_times(report))])])
+    return "\n".join([head, *("  " + line for line in [*aligned(rows), *aligned(_times(report))])])
 
 
 def _figures(mode: Mapping[str, Any], measures: Sequence[str]) -> list[str]:

@@ -65,7 +65,7 @@ def mask_overlaps(
 def evaluate_segmentation(
     photos: AnnotatedPhotos, segmenter: Segmenter, progress: Progress
 ) -> dict[str, Any]:
-    """The report of `docs/evaluation.md`, as JSON-ready values.
+    """The report that `docs/evaluation.md` describes, as JSON-ready values.
 
     Raises InvalidRequest when no photo can be decoded or none has a large object.
     """
