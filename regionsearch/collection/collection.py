@@ -1,69 +1,402 @@
-"""One collection: records in LMDB, their vectors in an exact index.
-
-INTERFACE SKETCH: the owner of this module completes it; names and signatures below stay.
-"""
+"""One collection: records in LMDB, their vectors in two indexes."""
 
 from __future__ import annotations
 
+import builtins
+import json
+import time
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from regionsearch.collection.catalog import CollectionRows, EncodedRecord
+from regionsearch.collection.environment import Environment
+from regionsearch.collection.group_commit import GroupCommit
+from regionsearch.collection.index import VectorIndex, image_numbers, ordinals
+from regionsearch.collection.page_tokens import last_id_of, page_token
+from regionsearch.collection.record_layout import Buffer, candidate_parts, decode, encode_body
 from regionsearch.collection.records import (
-    Candidate, CollectionSpec, CollectionStats, ImageListing, ImageRecord, Neighbours, UpsertResult,
+    Candidate,
+    CollectionSpec,
+    CollectionStats,
+    ImageListing,
+    ImageRecord,
+    Neighbours,
+    UpsertResult,
 )
+from regionsearch.collection.search_arms import Change, SearchArms
+from regionsearch.collection.validation import check_query_vector, check_record
+from regionsearch.errors import DataLoss, ImageNotFound, InvalidRecord, InvalidRequest, ReadOnly
+
+MAX_PAGE_SIZE = 1_000
+_SUCCESSORS_KEPT = 16_384
 
 
 class Collection:
+    """Made by `DataDirectory`. Every method may be called from any thread, beside any other.
+
+    All raise CollectionNotFound once the collection is dropped, and FailedPrecondition once its
+    directory is closed or in a fork of the process that opened it.
+    """
+
+    def __init__(
+        self, environment: Environment, number: int, spec: CollectionSpec, writer: GroupCommit | None
+    ) -> None:
+        self._environment = environment
+        self._spec = spec
+        self._writer = writer
+        self._rows = CollectionRows(environment, spec.name, number)
+        self._arms = SearchArms(
+            environment, self._rows, spec.embedder.dimension, is_writer=writer is not None
+        )
+        # Numbers that were buried lately, and whose they were: a search that began before a replacement
+        # still finds the image, under its new number.
+        self._buried: OrderedDict[int, str] = OrderedDict()
+
     @property
-    def spec(self) -> CollectionSpec: raise NotImplementedError
+    def number(self) -> int:
+        """Of the collection in its data directory, never reused."""
+        return self._rows.number
+
     @property
-    def stats(self) -> CollectionStats: raise NotImplementedError
+    def spec(self) -> CollectionSpec:
+        return self._spec
+
+    @property
+    def stats(self) -> CollectionStats:
+        with self._environment.transaction() as transaction:
+            counters = self._rows.counters(transaction)
+        return CollectionStats(
+            name=self._spec.name,
+            images=counters.images,
+            entities=counters.entities,
+            dimension=self._spec.embedder.dimension,
+            bytes=counters.stored_bytes,
+            generation=counters.generation,
+        )
 
     # writes (each returns when the LMDB transaction is on disk and the rows are searchable)
-    def upsert(self, records: Sequence[ImageRecord]) -> list[UpsertResult]:
-        """All or none. A repeated image_id within one call: the last wins. Raises InvalidRecord (names image and what does not fit), ReadOnly, StorageFull."""
-        raise NotImplementedError
+
+    def upsert(self, records: Sequence[ImageRecord]) -> builtins.list[UpsertResult]:
+        """All or none. A repeated image_id within one call: the last wins.
+
+        Returns a result for each record given, in their order; repeated ones share theirs.
+        Raises InvalidRecord (names image and what does not fit), ReadOnly, StorageFull.
+        """
+        writer = self._writing()
+        encoded: dict[str, EncodedRecord] = {}
+        for record in records:
+            encoded[record.image_id] = self._encoded(record)
+        if not encoded:
+            return []
+
+        def apply(transaction: Any) -> tuple[dict[str, UpsertResult], Any]:
+            counters = self._rows.counters(transaction)
+            updated = time.time_ns() // 1_000
+            results: dict[str, UpsertResult] = {}
+            buried: builtins.list[int] = []
+            added: builtins.list[tuple[int, NDArray[np.float32]]] = []
+            for image_id, each in encoded.items():
+                row, old, counters = self._rows.put(transaction, each, counters, updated)
+                results[image_id] = UpsertResult(image_id, row.number, row.version, old is None)
+                added.append((row.number, _vectors_in_body(each)))
+                if old is not None:
+                    buried.append(old.number)
+                    self._remember_buried(old.number, image_id)
+            generation = self._rows.commit_counters(transaction, counters)
+            return results, lambda: self._arms.publish(Change(generation, buried, added))
+
+        size = sum(len(each.body) + len(each.pixels or b"") for each in encoded.values())
+        results = writer.submit(apply, size)
+        return [results[record.image_id] for record in records]
+
     def delete(self, image_ids: Sequence[str]) -> int:
-        """Returns how many existed."""
-        raise NotImplementedError
+        """Returns how many existed. Raises ReadOnly, StorageFull."""
+        writer = self._writing()
+
+        def apply(transaction: Any) -> tuple[int, Any]:
+            counters = self._rows.counters(transaction)
+            buried = []
+            for image_id in dict.fromkeys(image_ids):
+                row = self._rows.id_row(transaction, image_id)
+                if row is not None:
+                    counters = self._rows.bury(transaction, image_id, row, counters)
+                    buried.append(row.number)
+            if not buried:
+                return 0, None
+            generation = self._rows.commit_counters(transaction, counters)
+            return len(buried), lambda: self._arms.publish(Change(generation, buried))
+
+        return int(writer.submit(apply))
+
     def set_background(self, background: dict[str, Any]) -> None:
-        """A JSON object kept with the collection (statistics for joint scoring), replaced atomically."""
-        raise NotImplementedError
+        """A JSON object kept with the collection (statistics for joint scoring), replaced atomically.
+
+        Counts as a write of the collection. Raises InvalidRequest when it is not JSON, ReadOnly, StorageFull.
+        """
+        writer = self._writing()
+        try:
+            coded = json.dumps(background, ensure_ascii=False, allow_nan=False, sort_keys=True).encode()
+        except (TypeError, ValueError) as error:
+            raise InvalidRequest(f"background is not a JSON object: {error}", field="background") from error
+
+        def apply(transaction: Any) -> tuple[None, Any]:
+            counters = self._rows.counters(transaction)
+            self._rows.put_background(transaction, coded)
+            generation = self._rows.commit_counters(transaction, counters)
+            return None, lambda: self._arms.publish(Change(generation))
+
+        writer.submit(apply, len(coded))
 
     # reads
-    def background(self) -> dict[str, Any] | None: raise NotImplementedError
+
+    def background(self) -> dict[str, Any] | None:
+        """What `set_background` stored last."""
+        with self._environment.transaction() as transaction:
+            self._rows.counters(transaction)
+            coded = self._rows.background(transaction)
+        return None if coded is None else dict(json.loads(coded))
+
     def get(self, image_id: str, *, pixels: bool = False) -> ImageRecord:
-        """Raises ImageNotFound, DataLoss."""
-        raise NotImplementedError
-    def records(self, numbers: Sequence[int]) -> list[ImageRecord | None]:
-        """By image number; None for those that are gone."""
-        raise NotImplementedError
-    def contains(self, image_id: str) -> bool: raise NotImplementedError
-    def content_hashes(self, image_ids: Sequence[str]) -> list[str | None]:
+        """The whole record, its checksum verified. Raises ImageNotFound, DataLoss."""
+        with self._environment.transaction() as transaction:
+            self._rows.counters(transaction)
+            number = self._number_of(transaction, image_id)
+            value = self._rows.record(transaction, number)
+            if value is None:
+                raise DataLoss(f"{self._named(image_id, number)}: its record is missing")
+            return self._decoded(transaction, value, number, pixels=pixels)
+
+    def records(self, numbers: Sequence[int]) -> builtins.list[ImageRecord | None]:
+        """By image number; None for those that are gone. Raises DataLoss.
+
+        An image that was replaced since its number was found is read as it is now.
+        """
+        with self._environment.transaction() as transaction:
+            self._rows.counters(transaction)
+            return [
+                None if found is None else self._decoded(transaction, found[1], found[0], pixels=False)
+                for found in (self._find(transaction, int(number)) for number in numbers)
+            ]
+
+    def contains(self, image_id: str) -> bool:
+        with self._environment.transaction() as transaction:
+            self._rows.counters(transaction)
+            return self._rows.id_row(transaction, image_id) is not None
+
+    def content_hashes(self, image_ids: Sequence[str]) -> builtins.list[str | None]:
         """The stored content hash of each id, None where there is no such image."""
-        raise NotImplementedError
+        with self._environment.transaction() as transaction:
+            self._rows.counters(transaction)
+            rows = [self._rows.id_row(transaction, image_id) for image_id in image_ids]
+        return [None if row is None else row.content_hash for row in rows]
+
     def find_content(self, content_hash: str) -> ImageRecord | None:
-        """Any live image with these bytes, so that its entities and vectors can be copied."""
-        raise NotImplementedError
-    def list(self, page_size: int = 100, page_token: str = "", prefix: str = "") -> tuple[list[ImageListing], str]:
-        """A page in the order of ids and the token of the next ("" at the end). Raises InvalidRequest on a bad token."""
-        raise NotImplementedError
-    def image_ids(self) -> Iterable[str]: raise NotImplementedError
-    def pixels(self, image_id: str) -> bytes | None: raise NotImplementedError
+        """Any live image with these bytes (sha256, hex), so that its entities and vectors can be copied.
+
+        Raises DataLoss.
+        """
+        with self._environment.transaction() as transaction:
+            self._rows.counters(transaction)
+            number = self._rows.number_with_content(transaction, content_hash)
+            if number is None:
+                return None
+            value = self._rows.record(transaction, number)
+            if value is None:
+                raise DataLoss(f"the record of image number {number} is missing")
+            return self._decoded(transaction, value, number, pixels=False)
+
+    def list(
+        self, page_size: int = 100, page_token: str = "", prefix: str = ""
+    ) -> tuple[builtins.list[ImageListing], str]:
+        """A page in the order of ids and the token of the next ("" at the end).
+
+        page_size: 1 to 1,000. prefix: of the ids. An image that is there throughout a walk over the
+        pages is met exactly once, whatever is written meanwhile.
+        Raises InvalidRequest on a bad token, and on one of another collection or prefix.
+        """
+        if not 1 <= page_size <= MAX_PAGE_SIZE:
+            raise InvalidRequest(f"page_size is {page_size}, outside 1 to {MAX_PAGE_SIZE}", field="page_size")
+        after = last_id_of(page_token, self._spec.name, prefix) if page_token else ""
+        listings: builtins.list[ImageListing] = []
+        with self._environment.transaction() as transaction:
+            self._rows.counters(transaction)
+            for image_id, row in self._rows.id_rows(transaction, after, prefix):
+                if len(listings) == page_size:
+                    return listings, _next_token(self._spec.name, prefix, listings)
+                listings.append(row.listing(image_id))
+        return listings, ""
+
+    def image_ids(self) -> Iterable[str]:
+        """All ids in their order, read in pages of 1,000, so that no transaction stays open meanwhile."""
+        token = ""
+        while True:
+            listings, token = self.list(MAX_PAGE_SIZE, token)
+            yield from (listing.image_id for listing in listings)
+            if not token:
+                return
+
+    def pixels(self, image_id: str) -> bytes | None:
+        """What the collection keeps of the picture (encoded bytes). Raises ImageNotFound, DataLoss."""
+        with self._environment.transaction() as transaction:
+            self._rows.counters(transaction)
+            return self._rows.pixels(transaction, self._number_of(transaction, image_id))
 
     # search: exact, thread-safe, beside writes
+
+    def load(self) -> None:
+        """Builds the indexes now, so that the first search need not."""
+        self._arms.current()
+
     def search(self, vector: NDArray[np.float32], k: int) -> Neighbours:
-        """Entity arm."""
-        raise NotImplementedError
+        """Entity arm. vector: (d,) float32, finite; similarities are cosines when it has unit length.
+
+        Fewer than k when there are fewer. Raises InvalidRequest, ModelUnavailable (no FAISS).
+        """
+        checked = self._checked_query(vector, k)
+        return _neighbours(self._arms.current().entities, checked, k)
+
     def search_images(self, vector: NDArray[np.float32], k: int) -> Neighbours:
-        """Global arm."""
-        raise NotImplementedError
-    def candidates(self, numbers: Sequence[int]) -> list[Candidate]:
-        """In the order asked; images that are gone are left out."""
-        raise NotImplementedError
+        """Global arm, as `search`."""
+        checked = self._checked_query(vector, k)
+        found = _neighbours(self._arms.current().images, checked, k)
+        return Neighbours(found.numbers, np.zeros_like(found.ordinals), found.similarities)
+
+    def candidates(self, numbers: Sequence[int]) -> builtins.list[Candidate]:
+        """In the order asked; images that are gone are left out.
+
+        An image that was replaced since its number was found comes as it is now, under its new
+        number, once. The vectors of all candidates are slices of one array. Raises DataLoss.
+        """
+        ids: builtins.list[str] = []
+        vectors: builtins.list[NDArray[np.float32]] = []
+        outlines: builtins.list[NDArray[np.float32]] = []
+        found_numbers: dict[int, None] = {}
+        with self._environment.transaction() as transaction:
+            self._rows.counters(transaction)
+            for number in numbers:
+                found = self._find(transaction, int(number))
+                if found is None or found[0] in found_numbers:
+                    continue
+                try:
+                    image_id, rows, outline = candidate_parts(found[1])
+                except DataLoss as error:
+                    raise self._loss(found[0], error) from error
+                found_numbers[found[0]] = None
+                ids.append(image_id)
+                vectors.append(rows)
+                outlines.append(outline)
+            if not ids:
+                return []
+            # Two copies for all candidates together, while the transaction keeps LMDB's pages.
+            all_vectors = np.concatenate(vectors)
+            all_outlines = np.concatenate(outlines)
+        candidates = []
+        row = start = 0
+        for number, image_id, rows in zip(found_numbers, ids, vectors, strict=True):
+            count = len(rows) - 1
+            outline = all_outlines[start : start + 6 * count]
+            candidates.append(
+                Candidate(
+                    number=number,
+                    image_id=image_id,
+                    vectors=all_vectors[row : row + 1 + count],
+                    boxes=outline[: 4 * count].reshape(count, 4),
+                    areas=outline[4 * count : 5 * count],
+                    objectness=outline[5 * count :],
+                )
+            )
+            row += 1 + count
+            start += 6 * count
+        return candidates
+
     def sample_numbers(self, count: int, seed: int) -> NDArray[np.int64]:
-        """A seeded sample, without repetition, of live image numbers."""
-        raise NotImplementedError
+        """A seeded sample, without repetition, of live image numbers: all when there are no more."""
+        with self._environment.transaction() as transaction:
+            self._rows.counters(transaction)
+            live = np.fromiter(self._rows.numbers(transaction), np.int64)
+        random = np.random.default_rng(seed)
+        return random.choice(live, size=min(count, len(live)), replace=False)
+
+    # what the methods above share
+
+    def _writing(self) -> GroupCommit:
+        if self._writer is None:
+            raise ReadOnly(f"collection '{self._spec.name}' is open for reading")
+        return self._writer
+
+    def _encoded(self, record: ImageRecord) -> EncodedRecord:
+        check_record(record, self._spec)
+        if record.pixels is not None and self._spec.pixels == "none":
+            raise InvalidRecord(
+                f"image {record.image_id!r}: pixels are given, but the collection keeps none", field="pixels"
+            )
+        header, body = encode_body(record)
+        return EncodedRecord(record.image_id, header, body, record.pixels)
+
+    def _remember_buried(self, number: int, image_id: str) -> None:
+        self._buried[number] = image_id
+        while len(self._buried) > _SUCCESSORS_KEPT:
+            self._buried.popitem(last=False)
+
+    def _find(self, transaction: Any, number: int) -> tuple[int, Buffer] | None:
+        """The record of a number, or of the one that replaced it lately, with its number."""
+        value = self._rows.record(transaction, number)
+        if value is not None:
+            return number, value
+        image_id = self._buried.get(number)
+        row = None if image_id is None else self._rows.id_row(transaction, image_id)
+        value = None if row is None else self._rows.record(transaction, row.number)
+        return None if row is None or value is None else (row.number, value)
+
+    def _number_of(self, transaction: Any, image_id: str) -> int:
+        row = self._rows.id_row(transaction, image_id)
+        if row is None:
+            raise ImageNotFound(f"collection '{self._spec.name}' has no image {image_id!r:.600}")
+        return row.number
+
+    def _decoded(self, transaction: Any, value: Buffer, number: int, *, pixels: bool) -> ImageRecord:
+        try:
+            kept = self._rows.pixels(transaction, number) if pixels else None
+            record = decode(value, kept)
+            if record.number != number:
+                raise DataLoss(f"it holds the record of image number {record.number}")
+        except DataLoss as error:
+            raise self._loss(number, error) from error
+        return record
+
+    def _loss(self, number: int, error: DataLoss) -> DataLoss:
+        image_id = ""
+        with self._environment.transaction() as transaction:
+            for each, row in self._rows.id_rows(transaction, "", ""):
+                if row.number == number:
+                    image_id = each
+        return DataLoss(
+            f"{self._named(image_id, number)}: {error.message}; delete it or index it again",
+            metadata={"image_id": image_id},
+        )
+
+    def _named(self, image_id: str, number: int) -> str:
+        return f"image '{image_id}' (number {number}) of collection '{self._spec.name}'"
+
+    def _checked_query(self, vector: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+        if k < 1:
+            raise InvalidRequest(f"k is {k}; it must be at least 1", field="k")
+        return check_query_vector(vector, self._spec.embedder.dimension)
+
+
+def _neighbours(index: VectorIndex, vector: NDArray[np.float32], k: int) -> Neighbours:
+    ids, similarities = index.search(vector, k)
+    return Neighbours(image_numbers(ids), ordinals(ids), similarities)
+
+
+def _next_token(collection: str, prefix: str, listings: Sequence[ImageListing]) -> str:
+    return page_token(collection, prefix, listings[-1].image_id)
+
+
+def _vectors_in_body(encoded: EncodedRecord) -> NDArray[np.float32]:
+    rows, dimension = 1 + encoded.header.entities, encoded.header.dimension
+    return np.frombuffer(encoded.body, np.float32, rows * dimension).reshape(rows, dimension)

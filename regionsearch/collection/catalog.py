@@ -1,0 +1,293 @@
+"""The rows of one collection in LMDB: keys, counters, and the changes that keep them in step.
+
+Every key begins with the collection's number (u32, big endian, so that LMDB's order is ours):
+
+ids       | id in UTF-8                    -> what a listing shows, and the image's number
+records   | image number (u64, big endian) -> the record (record_layout.py)
+hashes    | content hash, image number     -> nothing
+pixels    | image number                   -> crc32 and the kept picture
+counters  |                                -> images, entities, bytes, generation, next image number
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from regionsearch.collection.environment import Environment
+from regionsearch.collection.index import MAX_IMAGE_NUMBER
+from regionsearch.collection.record_layout import Buffer, Header, format_time, verify
+from regionsearch.collection.records import MAX_IMAGE_ID_BYTES, ImageListing
+from regionsearch.errors import CollectionNotFound, DataLoss, StorageFull
+
+_COLLECTION = struct.Struct(">I")
+_NUMBER = struct.Struct(">Q")
+_COUNTERS = struct.Struct("<QQQQQ")
+_ID_ROW = struct.Struct("<QQqIII32sB")
+_CHECKSUM = struct.Struct("<I")
+PER_COLLECTION = ("ids", "records", "hashes", "pixels", "counters", "backgrounds")
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    images: int = 0
+    entities: int = 0
+    stored_bytes: int = 0
+    generation: int = 0
+    next_number: int = 1
+
+    def pack(self) -> bytes:
+        return _COUNTERS.pack(
+            self.images, self.entities, self.stored_bytes, self.generation, self.next_number
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class IdRow:
+    """What `ids` knows of an image: enough to list it without reading its record."""
+
+    number: int
+    version: int
+    updated: int
+    width: int
+    height: int
+    entities: int
+    content_hash: str
+
+    def pack(self) -> bytes:
+        digest = bytes.fromhex(self.content_hash)
+        return _ID_ROW.pack(
+            self.number,
+            self.version,
+            self.updated,
+            self.width,
+            self.height,
+            self.entities,
+            digest,
+            bool(digest),
+        )
+
+    @staticmethod
+    def unpack(value: Buffer) -> IdRow:
+        number, version, updated, width, height, entities, digest, has_hash = _ID_ROW.unpack(value)
+        content_hash = digest.hex() if has_hash else ""
+        return IdRow(number, version, updated, width, height, entities, content_hash)
+
+    def listing(self, image_id: str) -> ImageListing:
+        return ImageListing(
+            image_id=image_id,
+            width=self.width,
+            height=self.height,
+            entities=self.entities,
+            content_hash=self.content_hash,
+            version=self.version,
+            updated=format_time(self.updated),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRecord:
+    """A checked record on its way to disk; number, version and time are the writer's to fill in."""
+
+    image_id: str
+    header: Header
+    body: bytes
+    pixels: bytes | None
+
+
+class CollectionRows:
+    """Reads and changes the rows of one collection inside a transaction that the caller holds."""
+
+    def __init__(self, environment: Environment, name: str, number: int) -> None:
+        self.name = name
+        self.number = number
+        self._prefix = _COLLECTION.pack(number)
+        self._ids = environment.database("ids")
+        self._records = environment.database("records")
+        self._hashes = environment.database("hashes")
+        self._pixels = environment.database("pixels")
+        self._counters = environment.database("counters")
+        self._backgrounds = environment.database("backgrounds")
+
+    # counters
+
+    def counters(self, transaction: Any) -> Counters:
+        """Raises CollectionNotFound when the collection was dropped."""
+        value = transaction.get(self._prefix, db=self._counters)
+        if value is None:
+            raise CollectionNotFound(f"collection '{self.name}' was dropped")
+        return Counters(*_COUNTERS.unpack(value))
+
+    def put_counters(self, transaction: Any, counters: Counters) -> None:
+        transaction.put(self._prefix, counters.pack(), db=self._counters)
+
+    def commit_counters(self, transaction: Any, counters: Counters) -> int:
+        """Ends a write to the collection: writes the counters as its next generation, and returns that."""
+        generation = counters.generation + 1
+        self.put_counters(transaction, replace(counters, generation=generation))
+        return generation
+
+    # reads
+
+    def id_row(self, transaction: Any, image_id: str) -> IdRow | None:
+        key = image_id.encode("utf-8", "surrogatepass")
+        if len(key) > MAX_IMAGE_ID_BYTES:
+            return None
+        value = transaction.get(self._prefix + key, db=self._ids)
+        return None if value is None else IdRow.unpack(value)
+
+    def record(self, transaction: Any, number: int) -> Buffer | None:
+        value: Buffer | None = transaction.get(self._prefix + _NUMBER.pack(number), db=self._records)
+        return value
+
+    def pixels(self, transaction: Any, number: int) -> bytes | None:
+        """Raises DataLoss when they do not match their checksum."""
+        value = transaction.get(self._prefix + _NUMBER.pack(number), db=self._pixels)
+        if value is None:
+            return None
+        pixels = bytes(value[_CHECKSUM.size :])
+        if _CHECKSUM.unpack_from(value)[0] != zlib.crc32(pixels):
+            raise DataLoss(f"kept pixels of image number {number} do not match their checksum")
+        return pixels
+
+    def background(self, transaction: Any) -> bytes | None:
+        value = transaction.get(self._prefix, db=self._backgrounds)
+        return None if value is None else bytes(value)
+
+    def number_with_content(self, transaction: Any, content_hash: str) -> int | None:
+        prefix = self._prefix + bytes.fromhex(content_hash)
+        with transaction.cursor(db=self._hashes) as cursor:
+            if cursor.set_range(prefix) and cursor.key()[: len(prefix)] == prefix:
+                number: int = _NUMBER.unpack(cursor.key()[len(prefix) :])[0]
+                return number
+        return None
+
+    def id_rows(self, transaction: Any, after: str, prefix: str) -> Iterator[tuple[str, IdRow]]:
+        """In the order of ids, those that begin with `prefix` and come after `after` ("": from the start)."""
+        common = self._prefix + prefix.encode()
+        last = self._prefix + after.encode() if after else b""
+        with transaction.cursor(db=self._ids) as cursor:
+            if not cursor.set_range(max(common, last)):
+                return
+            for key, value in cursor.iternext():
+                if key[: len(common)] != common:
+                    return
+                if key != last:
+                    yield str(key[len(self._prefix) :], "utf-8"), IdRow.unpack(value)
+
+    def records_from(self, transaction: Any, number: int) -> Iterator[tuple[int, Buffer]]:
+        """(image number, record) in the order of numbers, from `number` on."""
+        size = len(self._prefix)
+        with transaction.cursor(db=self._records) as cursor:
+            if cursor.set_range(self._prefix + _NUMBER.pack(number)):
+                for key, value in cursor.iternext():
+                    if key[:size] != self._prefix:
+                        return
+                    yield _NUMBER.unpack(key[size:])[0], value
+
+    def numbers(self, transaction: Any, first: int = 0) -> Iterator[int]:
+        """Live image numbers from `first` on, ascending, without touching the records."""
+        size = len(self._prefix)
+        with transaction.cursor(db=self._records) as cursor:
+            if cursor.set_range(self._prefix + _NUMBER.pack(first)):
+                for key in cursor.iternext(keys=True, values=False):
+                    if key[:size] != self._prefix:
+                        return
+                    yield _NUMBER.unpack(key[size:])[0]
+
+    # changes
+
+    def put(
+        self, transaction: Any, encoded: EncodedRecord, counters: Counters, updated: int
+    ) -> tuple[IdRow, IdRow | None, Counters]:
+        """Writes a record under a new number and buries the one that had its id.
+
+        Returns the new row, the buried one, and the counters after it, not yet written.
+        """
+        old = self.id_row(transaction, encoded.image_id)
+        if old is not None:
+            counters = self.bury(transaction, encoded.image_id, old, counters)
+        number = counters.next_number
+        if number > MAX_IMAGE_NUMBER:
+            raise StorageFull(f"collection '{self.name}' has used all its image numbers")
+        version = 1 if old is None else old.version + 1
+        header = replace(encoded.header, number=number, version=version, updated=updated)
+        value = header.pack() + encoded.body
+        verify(value)
+        row = IdRow(
+            number, version, updated, header.width, header.height, header.entities, header.content_hash
+        )
+        key = _NUMBER.pack(number)
+        transaction.put(self._prefix + key, value, db=self._records)
+        transaction.put(self._prefix + encoded.image_id.encode(), row.pack(), db=self._ids)
+        if header.content_hash:
+            transaction.put(self._prefix + bytes.fromhex(header.content_hash) + key, b"", db=self._hashes)
+        pixel_bytes = 0
+        if encoded.pixels is not None:
+            kept = _CHECKSUM.pack(zlib.crc32(encoded.pixels)) + encoded.pixels
+            transaction.put(self._prefix + key, kept, db=self._pixels)
+            pixel_bytes = len(encoded.pixels)
+        counters = replace(
+            counters,
+            images=counters.images + 1,
+            entities=counters.entities + header.entities,
+            stored_bytes=counters.stored_bytes + len(value) + pixel_bytes,
+            next_number=number + 1,
+        )
+        return row, old, counters
+
+    def bury(self, transaction: Any, image_id: str, row: IdRow, counters: Counters) -> Counters:
+        """Takes an image out. Returns the counters after it, not yet written."""
+        key = _NUMBER.pack(row.number)
+        freed = 0
+        for database, overhead in ((self._records, 0), (self._pixels, _CHECKSUM.size)):
+            value = transaction.get(self._prefix + key, db=database)
+            if value is not None:
+                freed += len(value) - overhead
+                transaction.delete(self._prefix + key, db=database)
+        if row.content_hash:
+            transaction.delete(self._prefix + bytes.fromhex(row.content_hash) + key, db=self._hashes)
+        transaction.delete(self._prefix + image_id.encode(), db=self._ids)
+        return replace(
+            counters,
+            images=counters.images - 1,
+            entities=counters.entities - row.entities,
+            stored_bytes=counters.stored_bytes - freed,
+        )
+
+    def put_background(self, transaction: Any, background: bytes) -> None:
+        transaction.put(self._prefix, background, db=self._backgrounds)
+
+
+def sweep_dropped(environment: Environment, transaction: Any, number: int, limit: int) -> bool:
+    """Deletes up to `limit` rows of a dropped collection; True when none is left."""
+    prefix = _COLLECTION.pack(number)
+    left = limit
+    for name in PER_COLLECTION:
+        with transaction.cursor(db=environment.database(name)) as cursor:
+            found = cursor.set_range(prefix)
+            while found and cursor.key()[: len(prefix)] == prefix:
+                if left == 0:
+                    return False
+                # Deleting leaves the cursor on the row that followed.
+                cursor.delete()
+                left -= 1
+                found = bool(cursor.key())
+    transaction.delete(prefix, db=environment.database("dropped"))
+    return True
+
+
+def mark_dropped(environment: Environment, transaction: Any, number: int) -> None:
+    """Hides a collection's rows from everyone at once; `sweep_dropped` frees them piece by piece."""
+    prefix = _COLLECTION.pack(number)
+    transaction.delete(prefix, db=environment.database("counters"))
+    transaction.put(prefix, b"", db=environment.database("dropped"))
+
+
+def dropped_collections(environment: Environment, transaction: Any) -> list[int]:
+    """Numbers of those whose rows are not all gone yet."""
+    with transaction.cursor(db=environment.database("dropped")) as cursor:
+        return [_COLLECTION.unpack(key)[0] for key in cursor.iternext(keys=True, values=False)]

@@ -1,0 +1,182 @@
+"""One LMDB environment: opened once a process, never used across a fork, closed after its last reader."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from regionsearch.errors import (
+    DataDirectoryInUse,
+    DataLoss,
+    FailedPrecondition,
+    ReadOnly,
+    RegionSearchError,
+    StorageFull,
+    UnsupportedFormat,
+)
+
+DEFAULT_MAP_SIZE = 1 << 40
+"""Bytes of address space, 1 TiB: sparse, so it costs nothing until it is filled, and is never resized."""
+MAX_READERS = 1_024
+SUB_DATABASES = (
+    "format",
+    "collections",
+    "counters",
+    "backgrounds",
+    "dropped",
+    "ids",
+    "records",
+    "hashes",
+    "pixels",
+)
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+_open_here: dict[tuple[int, int], Environment] = {}
+_open_here_lock = threading.Lock()
+
+
+def storage_error(error: lmdb.Error, path: Path) -> RegionSearchError:
+    """What an LMDB error means to a caller."""
+    text = str(error)
+    if isinstance(error, lmdb.MapFullError):
+        return StorageFull(f"the map of data directory '{path}' is full (map_size)")
+    if any(os.strerror(number) in text for number in _NO_SPACE):
+        return StorageFull(f"no space left for data directory '{path}': {text}")
+    if isinstance(error, (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.PanicError)):
+        return DataLoss(f"the catalog of data directory '{path}' is damaged: {text}")
+    if isinstance(error, lmdb.VersionMismatchError):
+        return UnsupportedFormat(f"the catalog of data directory '{path}' has another LMDB version: {text}")
+    return RegionSearchError(f"the catalog of data directory '{path}' failed: {text}")
+
+
+class Environment:
+    """LMDB does not allow a second open in one process, so opens of one catalog share this."""
+
+    def __init__(self, catalog: Path, handle: Any, *, writable: bool) -> None:
+        self.catalog = catalog
+        self.writable = writable
+        self._handle = handle
+        self._process = os.getpid()
+        self._opens = 1
+        self._transactions = 0
+        self._idle = threading.Condition()
+        self._databases: dict[str, Any] = {}
+
+    @staticmethod
+    def open(catalog: Path, *, writable: bool, map_size: int, lock: bool = True) -> Environment:
+        """Opens `catalog`, a folder that exists, or shares what this process has open.
+
+        lock: False only where nothing can be written: without it LMDB cannot see this reader.
+        Raises DataDirectoryInUse when this process has it open for reading and asks to write,
+        DataLoss, UnsupportedFormat, ReadOnly, StorageFull.
+        """
+        status = catalog.stat()
+        key = (status.st_dev, status.st_ino)
+        with _open_here_lock:
+            shared = _open_here.get(key)
+            if shared is not None and shared._process == os.getpid():
+                if writable and not shared.writable:
+                    raise DataDirectoryInUse(
+                        f"'{catalog.parent}' is open for reading in this process ({os.getpid()}): "
+                        "close that before it is opened for writing"
+                    )
+                shared._opens += 1
+                return shared
+            try:
+                handle = lmdb.open(
+                    os.fspath(catalog),
+                    map_size=map_size,
+                    readonly=not writable,
+                    create=writable,
+                    lock=lock,
+                    max_dbs=len(SUB_DATABASES),
+                    max_readers=MAX_READERS,
+                )
+            except lmdb.Error as error:
+                raise _open_error(error, catalog) from error
+            environment = Environment(catalog, handle, writable=writable)
+            try:
+                if lock:
+                    handle.reader_check()
+                environment._open_databases()
+            except BaseException:
+                handle.close()
+                raise
+            _open_here[key] = environment
+            return environment
+
+    def _open_databases(self) -> None:
+        try:
+            for name in SUB_DATABASES:
+                self._databases[name] = self._handle.open_db(name.encode(), create=self.writable)
+        except lmdb.NotFoundError as error:
+            raise DataLoss(f"the catalog in '{self.catalog}' lacks a part: {error}") from error
+        except lmdb.Error as error:
+            raise storage_error(error, self.catalog.parent) from error
+
+    def database(self, name: str) -> Any:
+        return self._databases[name]
+
+    @contextlib.contextmanager
+    def transaction(self, *, write: bool = False) -> Iterator[Any]:
+        """A transaction whose values are views of the map (writes: bytes that LMDB owns), valid inside.
+
+        Committed, and on disk, when the block ends; aborted when it raises. LMDB's errors leave as ours.
+        Raises FailedPrecondition after a fork or `close`.
+        """
+        if os.getpid() != self._process:
+            raise FailedPrecondition(
+                f"data directory '{self.catalog.parent}' was opened by process {self._process} and "
+                f"cannot be used in its fork {os.getpid()}: open it after the fork"
+            )
+        with self._idle:
+            if self._opens == 0:
+                raise FailedPrecondition(f"data directory '{self.catalog.parent}' is closed")
+            self._transactions += 1
+        try:
+            with self._handle.begin(write=write, buffers=True) as transaction:
+                yield transaction
+        except lmdb.Error as error:
+            raise storage_error(error, self.catalog.parent) from error
+        finally:
+            with self._idle:
+                self._transactions -= 1
+                if self._transactions == 0:
+                    self._idle.notify_all()
+
+    def info(self) -> dict[str, int]:
+        """`map_size`, `last_pgno`, `num_readers` and what else LMDB tells of itself."""
+        return {**self._handle.info(), "page_size": self._handle.stat()["psize"]}
+
+    def close(self) -> None:
+        """Gives up one open; after the last one, waits for transactions under way and closes."""
+        with _open_here_lock:
+            if os.getpid() != self._process:
+                return
+            with self._idle:
+                if self._opens > 1:
+                    self._opens -= 1
+                    return
+                self._opens = 0
+                self._idle.wait_for(lambda: self._transactions == 0)
+            for key in [key for key, value in _open_here.items() if value is self]:
+                del _open_here[key]
+            self._handle.close()
+
+
+def _open_error(error: lmdb.Error, catalog: Path) -> RegionSearchError:
+    text = str(error)
+    if os.strerror(errno.EACCES) in text or os.strerror(errno.EROFS) in text:
+        return ReadOnly(f"the catalog in '{catalog}' cannot be opened for writing: {text}")
+    if os.strerror(errno.ENOMEM) in text:
+        return FailedPrecondition(
+            f"no address space for the map of '{catalog}' (a limit on virtual memory?): choose a smaller map_size"
+        )
+    return storage_error(error, catalog.parent)

@@ -1,0 +1,257 @@
+"""The bytes of one record, format 1. docs/storage.md specifies them; little endian throughout.
+
+header (112 bytes) | vectors | boxes | areas | objectness | runs per mask | label sources | id
+                   | labels | payload | runs | long runs
+
+The header's own checksum covers it, and holds the one of the body, so that the writer can fill in
+number, version and time without reading the body again.
+
+LMDB puts a value of more than half a page 16 bytes behind the start of a page: vectors that begin at
+byte 112 of the record are aligned to 64 bytes in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regionsearch.collection.records import ImageRecord
+from regionsearch.entities import Entities
+from regionsearch.errors import DataLoss, UnsupportedFormat
+from regionsearch.regions import Mask
+
+MAGIC = b"RSR1"
+RECORD_FORMAT = 1
+_PREFIX = struct.Struct("<4sI")
+_REST = struct.Struct("<IHHQQqIIII32sIIIIII")
+_CANDIDATE = struct.Struct("<40xII32xI")  # of the same bytes: entities, dimension, id_bytes
+HEADER_BYTES = _PREFIX.size + _REST.size
+assert HEADER_BYTES == 112
+_HAS_HASH = 1
+_SOURCES: tuple[str | None, ...] = (None, "given", "predicted")
+_LONG_RUN = 0xFFFF
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Buffer = bytes | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """body_checksum: crc32 of all bytes after the header. updated: microseconds since 1970, UTC.
+    The rest counts bytes, runs, entities or dimensions."""
+
+    body_checksum: int
+    number: int
+    version: int
+    updated: int
+    width: int
+    height: int
+    entities: int
+    dimension: int
+    content_hash: str
+    id_bytes: int
+    labels_bytes: int
+    payload_bytes: int
+    runs: int
+    long_runs: int
+
+    @property
+    def floats(self) -> int:
+        """Of vectors, boxes, areas and objectness, which lie side by side."""
+        return (1 + self.entities) * self.dimension + 6 * self.entities
+
+    @property
+    def id_start(self) -> int:
+        return HEADER_BYTES + 4 * self.floats + 5 * self.entities
+
+    @property
+    def total(self) -> int:
+        texts = self.id_bytes + self.labels_bytes + self.payload_bytes
+        return self.id_start + texts + 2 * self.runs + 4 * self.long_runs
+
+    def pack(self) -> bytes:
+        rest = _REST.pack(
+            self.body_checksum,
+            RECORD_FORMAT,
+            _HAS_HASH if self.content_hash else 0,
+            self.number,
+            self.version,
+            self.updated,
+            self.width,
+            self.height,
+            self.entities,
+            self.dimension,
+            bytes.fromhex(self.content_hash),
+            self.id_bytes,
+            self.labels_bytes,
+            self.payload_bytes,
+            self.runs,
+            self.long_runs,
+            0,
+        )
+        return _PREFIX.pack(MAGIC, zlib.crc32(rest)) + rest
+
+
+def read_header(value: Buffer) -> Header:
+    """Raises DataLoss unless the header is whole and the value as long as it says."""
+    if len(value) < HEADER_BYTES:
+        raise DataLoss(f"a record of {len(value)} bytes is shorter than its header")
+    magic, checksum = _PREFIX.unpack_from(value)
+    if magic != MAGIC or zlib.crc32(value[_PREFIX.size : HEADER_BYTES]) != checksum:
+        raise DataLoss("a record's header does not match its checksum")
+    body, layout, flags, number, version, updated, width, height, entities, dimension, digest, *sizes, _ = (
+        _REST.unpack_from(value, _PREFIX.size)
+    )
+    if layout != RECORD_FORMAT:
+        raise UnsupportedFormat(f"a record has layout {layout}; this version reads {RECORD_FORMAT}")
+    content_hash = digest.hex() if flags & _HAS_HASH else ""
+    header = Header(body, number, version, updated, width, height, entities, dimension, content_hash, *sizes)
+    if len(value) != header.total:
+        raise DataLoss(f"a record of {len(value)} bytes should have {header.total}")
+    return header
+
+
+def verify(value: Buffer) -> Header:
+    """Reads every byte. Raises DataLoss when header or body do not match their checksums."""
+    header = read_header(value)
+    if zlib.crc32(value[HEADER_BYTES:]) != header.body_checksum:
+        raise DataLoss("a record does not match its checksum")
+    return header
+
+
+def encode_body(record: ImageRecord) -> tuple[Header, bytes]:
+    """The body of a valid record, and its header without number, version and time (all 0)."""
+    entities = record.entities
+    count = len(entities)
+    lengths = np.array([len(mask.counts) for mask in entities.masks], np.uint32)
+    runs = np.concatenate([np.asarray(mask.counts, np.uint32) for mask in entities.masks])
+    is_long = runs >= _LONG_RUN
+    image_id = record.image_id.encode()
+    labels = b"" if all(label is None for label in entities.labels) else _json(list(entities.labels))
+    payload = encode_payload(record)
+    body = b"".join(
+        [
+            _floats(record.vectors),
+            _floats(entities.boxes),
+            _floats(entities.areas),
+            _floats(entities.objectness),
+            lengths.astype("<u4").tobytes(),
+            bytes(_SOURCES.index(source) for source in entities.label_sources),
+            image_id,
+            labels,
+            payload,
+            np.minimum(runs, _LONG_RUN).astype("<u2").tobytes(),
+            runs[is_long].astype("<u4").tobytes(),
+        ]
+    )
+    header = Header(
+        body_checksum=zlib.crc32(body),
+        number=0,
+        version=0,
+        updated=0,
+        width=record.width,
+        height=record.height,
+        entities=count,
+        dimension=record.vectors.shape[1],
+        content_hash=record.content_hash,
+        id_bytes=len(image_id),
+        labels_bytes=len(labels),
+        payload_bytes=len(payload),
+        runs=len(runs),
+        long_runs=int(np.count_nonzero(is_long)),
+    )
+    return header, body
+
+
+def encode_payload(record: ImageRecord) -> bytes:
+    """The payload as JSON in UTF-8, as it is stored and as its size counts."""
+    return _json(record.payload) if record.payload else b""
+
+
+def decode(value: Buffer, pixels: bytes | None = None) -> ImageRecord:
+    """The whole record, checksums verified, nothing of it in LMDB's memory. Raises DataLoss."""
+    header = verify(value)
+    count = header.entities
+    numbers = np.frombuffer(value, "<f4", header.floats, HEADER_BYTES).astype(np.float32)
+    vectors, rest = np.split(numbers, [(1 + count) * header.dimension])
+    boxes, areas, objectness = np.split(rest, [4 * count, 5 * count])
+    at = HEADER_BYTES + 4 * header.floats
+    lengths = np.frombuffer(value, "<u4", count, at)
+    sources = tuple(_SOURCES[source] for source in value[at + 4 * count : at + 5 * count])
+    at = header.id_start
+    image_id, at = str(value[at : at + header.id_bytes], "utf-8"), at + header.id_bytes
+    labels, at = bytes(value[at : at + header.labels_bytes]), at + header.labels_bytes
+    payload, at = bytes(value[at : at + header.payload_bytes]), at + header.payload_bytes
+    runs = np.frombuffer(value, "<u2", header.runs, at).astype(np.uint32)
+    runs[runs == _LONG_RUN] = np.frombuffer(value, "<u4", header.long_runs, at + 2 * header.runs)
+    ends = np.cumsum(lengths).tolist()
+    return ImageRecord(
+        image_id=image_id,
+        width=header.width,
+        height=header.height,
+        entities=Entities(
+            masks=tuple(
+                Mask(header.height, header.width, runs[start:end])
+                for start, end in zip([0, *ends], ends, strict=False)
+            ),
+            boxes=boxes.reshape(count, 4),
+            areas=areas,
+            objectness=objectness,
+            labels=tuple(json.loads(labels)) if labels else (None,) * count,
+            label_sources=sources,
+        ),
+        vectors=vectors.reshape(1 + count, header.dimension),
+        content_hash=header.content_hash,
+        payload=json.loads(payload) if payload else {},
+        pixels=pixels,
+        version=header.version,
+        number=header.number,
+        updated=format_time(header.updated),
+    )
+
+
+def candidate_parts(value: Buffer) -> tuple[str, NDArray[np.float32], NDArray[np.float32]]:
+    """Image id, vectors (1 + n, d), and (6 n,) boxes, areas and objectness one after the other.
+
+    The arrays are views of the value. Of the checksums only the header's is compared: reading every
+    byte of the body twice would double the time of joint scoring. Raises DataLoss.
+    """
+    magic, checksum = _PREFIX.unpack_from(value)
+    if magic != MAGIC or zlib.crc32(value[_PREFIX.size : HEADER_BYTES]) != checksum:
+        raise DataLoss("a record's header does not match its checksum")
+    count, dimension, id_bytes = _CANDIDATE.unpack_from(value, _PREFIX.size)
+    rows = 1 + count
+    floats = np.frombuffer(value, np.float32, rows * dimension + 6 * count, HEADER_BYTES)
+    at = HEADER_BYTES + 4 * len(floats) + 5 * count
+    vectors = floats[: rows * dimension].reshape(rows, dimension)
+    return str(value[at : at + id_bytes], "utf-8"), vectors, floats[rows * dimension :]
+
+
+def vectors_of(value: Buffer, header: Header) -> NDArray[np.float32]:
+    """(1 + n, d): a view of the value, not a copy."""
+    rows = 1 + header.entities
+    block = np.frombuffer(value, np.float32, rows * header.dimension, HEADER_BYTES)
+    return block.reshape(rows, header.dimension)
+
+
+def format_time(microseconds: int) -> str:
+    """RFC 3339 in UTC, to the microsecond."""
+    moment = _EPOCH + timedelta(microseconds=microseconds)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _floats(array: NDArray[np.float32]) -> bytes:
+    return np.ascontiguousarray(array, "<f4").tobytes()
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(
+        value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=dict
+    ).encode()

@@ -1,0 +1,215 @@
+"""What a collection takes: names, ids and finished records are checked before anything is written."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regionsearch.collection.record_layout import encode_payload
+from regionsearch.collection.records import (
+    MAX_COLLECTION_NAME,
+    MAX_ENTITIES,
+    MAX_IMAGE_ID_BYTES,
+    MAX_PAYLOAD_BYTES,
+    CollectionSpec,
+    ImageRecord,
+)
+from regionsearch.entities import Entities
+from regionsearch.errors import InvalidRecord, InvalidRequest
+
+UNIT_LENGTH_TOLERANCE = 1e-3
+MAX_LABEL_BYTES = 1_024
+MAX_PAYLOAD_DEPTH = 32
+MAX_SIDE = 2**31 - 1
+MAX_ENTITY_LIMIT = 1_024
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_CONTENT_HASH = re.compile(r"[0-9a-f]{64}")
+_PIXELS_KEPT = ("none", "thumbnail", "original")
+
+
+def check_collection_name(name: str) -> None:
+    """Raises InvalidRequest."""
+    if not isinstance(name, str) or len(name) > MAX_COLLECTION_NAME or not _NAME.fullmatch(name):
+        raise InvalidRequest(
+            f"collection name {name!r:.200} must have 1 to {MAX_COLLECTION_NAME} characters of "
+            "'A-Z a-z 0-9 . _ -' and start with a letter or digit",
+            field="collection.name",
+        )
+
+
+def check_spec(spec: CollectionSpec) -> None:
+    """Raises InvalidRequest when a new collection cannot be made as it says."""
+    check_collection_name(spec.name)
+    if spec.pixels not in _PIXELS_KEPT:
+        raise InvalidRequest(
+            f"pixels must be one of {', '.join(_PIXELS_KEPT)}, not {spec.pixels!r}",
+            field="collection.pixels",
+        )
+    if not 1 <= spec.entity_limit <= MAX_ENTITY_LIMIT:
+        raise InvalidRequest(
+            f"entity_limit is {spec.entity_limit}, outside 1 to {MAX_ENTITY_LIMIT}",
+            field="collection.entity_limit",
+        )
+    if spec.embedder.dimension < 1:
+        raise InvalidRequest(
+            f"embedder {spec.embedder} has no dimension; it must be 1 or more", field="collection.embedder"
+        )
+    if spec.probe is not None and (
+        spec.probe.shape != (spec.embedder.dimension,) or not np.isfinite(spec.probe).all()
+    ):
+        raise InvalidRequest(
+            f"the probe vector has shape {spec.probe.shape} or is not finite; "
+            f"the embedder's dimension is {spec.embedder.dimension}",
+            field="collection.probe",
+        )
+
+
+def check_query_vector(vector: NDArray[np.float32], dimension: int) -> NDArray[np.float32]:
+    """The vector as float32. Raises InvalidRequest unless it is (d,) and finite."""
+    array = np.asarray(vector)
+    if array.shape != (dimension,) or array.dtype.kind != "f":
+        raise InvalidRequest(
+            f"query vector has shape {array.shape} and type {array.dtype}; the collection has ({dimension},) float32",
+            field="query.vector",
+        )
+    if not np.isfinite(array).all():
+        raise InvalidRequest("query vector has a value that is not finite", field="query.vector")
+    return array.astype(np.float32, copy=False)
+
+
+def check_image_id(image_id: str) -> None:
+    """Raises InvalidRecord unless it is 1 to 480 bytes of UTF-8 without control characters."""
+    if not isinstance(image_id, str):
+        raise _refusal(image_id, "image_id", f"is a {type(image_id).__name__}, not text")
+    size = _utf8_size(image_id)
+    if size is None:
+        raise _refusal(image_id, "image_id", "is not valid Unicode (a lone surrogate)")
+    if not 1 <= size <= MAX_IMAGE_ID_BYTES:
+        raise _refusal(image_id, "image_id", f"has {size} bytes; 1 to {MAX_IMAGE_ID_BYTES} are allowed")
+    if any(unicodedata.category(character) == "Cc" for character in image_id):
+        raise _refusal(image_id, "image_id", "has a control character")
+
+
+def check_record(record: ImageRecord, spec: CollectionSpec) -> None:
+    """Raises InvalidRecord, naming the image and the field that does not fit the collection."""
+    image_id = record.image_id
+    check_image_id(image_id)
+    for field, side in (("width", record.width), ("height", record.height)):
+        if isinstance(side, bool) or not isinstance(side, (int, np.integer)) or not 1 <= side <= MAX_SIDE:
+            raise _refusal(image_id, field, f"is {side!r}, outside 1 to {MAX_SIDE} pixels")
+    if not isinstance(record.content_hash, str) or (
+        record.content_hash and not _CONTENT_HASH.fullmatch(record.content_hash)
+    ):
+        raise _refusal(
+            image_id, "content_hash", "is neither 64 lower-case hexadecimal digits (sha256) nor ''"
+        )
+    if record.pixels is not None and not isinstance(record.pixels, bytes):
+        raise _refusal(image_id, "pixels", f"is a {type(record.pixels).__name__}, not bytes")
+    _check_entities(record)
+    _check_vectors(record, spec.embedder.dimension)
+    _check_payload(record)
+
+
+def _check_entities(record: ImageRecord) -> None:
+    entities = record.entities
+    if not isinstance(entities, Entities):
+        raise _refusal(record.image_id, "entities", f"is a {type(entities).__name__}")
+    if len(entities) > MAX_ENTITIES:
+        raise _refusal(record.image_id, "entities", f"are {len(entities)}; the limit is {MAX_ENTITIES}")
+    size = (record.height, record.width)
+    for index, mask in enumerate(entities.masks):
+        if (mask.height, mask.width) != size:
+            raise _refusal(
+                record.image_id,
+                f"entities[{index}].mask",
+                f"is {mask.width} × {mask.height} pixels, the image {record.width} × {record.height}",
+            )
+        covered = int(np.sum(mask.counts, dtype=np.int64))
+        if covered != record.height * record.width:
+            raise _refusal(
+                record.image_id,
+                f"entities[{index}].mask",
+                f"has runs for {covered} pixels, the image has {record.height * record.width}",
+            )
+    for index, label in enumerate(entities.labels):
+        if label is None:
+            continue
+        label_size = _utf8_size(label) if isinstance(label, str) else None
+        if label_size is None or label_size > MAX_LABEL_BYTES:
+            raise _refusal(
+                record.image_id,
+                f"entities[{index}].label",
+                f"must be text of {MAX_LABEL_BYTES} bytes of UTF-8 at most",
+            )
+
+
+def _check_vectors(record: ImageRecord, dimension: int) -> None:
+    vectors = record.vectors
+    expected = (1 + len(record.entities), dimension)
+    if not isinstance(vectors, np.ndarray) or vectors.dtype != np.float32:
+        kind = vectors.dtype if isinstance(vectors, np.ndarray) else type(vectors).__name__
+        raise _refusal(record.image_id, "vectors", f"are {kind}, not float32")
+    if vectors.shape != expected:
+        raise _refusal(
+            record.image_id,
+            "vectors",
+            f"have shape {vectors.shape}; one for the image and one for each of its "
+            f"{len(record.entities)} entities of dimension {dimension} would be {expected}",
+        )
+    if not np.isfinite(vectors).all():
+        raise _refusal(record.image_id, "vectors", "have a value that is not finite")
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    worst = int(np.argmax(np.abs(lengths - 1)))
+    if abs(lengths[worst] - 1) > UNIT_LENGTH_TOLERANCE:
+        raise _refusal(
+            record.image_id, f"vectors[{worst}]", f"has length {lengths[worst]:.6g}; unit vectors are stored"
+        )
+
+
+def _check_payload(record: ImageRecord) -> None:
+    if not isinstance(record.payload, Mapping):
+        raise _refusal(record.image_id, "payload", f"is a {type(record.payload).__name__}, not a JSON object")
+    _check_json(record.image_id, record.payload, "payload", 0)
+    size = len(encode_payload(record))
+    if size > MAX_PAYLOAD_BYTES:
+        raise _refusal(
+            record.image_id, "payload", f"has {size} bytes as JSON; the limit is {MAX_PAYLOAD_BYTES}"
+        )
+
+
+def _check_json(image_id: str, value: Any, path: str, depth: int) -> None:
+    if depth > MAX_PAYLOAD_DEPTH:
+        raise _refusal(image_id, path, f"is nested more than {MAX_PAYLOAD_DEPTH} deep")
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            if not isinstance(key, str) or _utf8_size(key) is None:
+                raise _refusal(image_id, path, f"has the key {key!r:.80}, which is not text")
+            _check_json(image_id, part, f"{path}.{key:.80}", depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for index, part in enumerate(value):
+            _check_json(image_id, part, f"{path}[{index}]", depth + 1)
+    elif isinstance(value, str):
+        if _utf8_size(value) is None:
+            raise _refusal(image_id, path, "is not valid Unicode (a lone surrogate)")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise _refusal(image_id, path, f"is {value}; JSON has finite numbers only")
+    elif value is not None and not isinstance(value, int):
+        raise _refusal(image_id, path, f"is a {type(value).__name__}, which JSON does not have")
+
+
+def _utf8_size(text: str) -> int | None:
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        return None
+
+
+def _refusal(image_id: object, field: str, what: str) -> InvalidRecord:
+    return InvalidRecord(f"image {image_id!r:.600}: {field} {what}", field=field)
