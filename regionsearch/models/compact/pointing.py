@@ -1,0 +1,118 @@
+"""What a pointed-at region means: the region of the merge tree under some points, or an outline itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from regionsearch.errors import InvalidRegion
+from regionsearch.models.compact.merge_tree import Array
+from regionsearch.models.compact.proposal_features import Candidates
+from regionsearch.models.compact.region_masks import RegionMasks
+from regionsearch.regions import Mask, Point, RegionPrompt
+
+WHOLE_FRAME = 0.95
+"""Share of the picture from which a region's box counts as the whole frame: nothing of its own."""
+
+
+@dataclass(frozen=True, eq=False)
+class PointedTree:
+    """The regions of a picture that can be pointed at. scores: (c,) float32, 0 to 1.
+    pixels: of the working picture."""
+
+    masks: RegionMasks
+    candidates: Candidates
+    scores: Array
+    pixels: int
+
+    def best(self, points: Sequence[Point], preference: Array | None = None) -> int | None:
+        """The best ranked candidate that holds all positive points and no negative one, None if none does.
+
+        preference: (c,) factors of the scores. Of equal scores the smaller region wins.
+        """
+        boxes = self.candidates.boxes
+        box_areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        fits = box_areas < WHOLE_FRAME * self.pixels
+        for point in points:
+            holds = self.candidates.members[:, self.masks.superpixel_at(point.x, point.y)] > 0
+            fits &= holds == point.positive
+        if not fits.any():
+            return None
+        scores = self.scores if preference is None else self.scores * preference
+        order = np.lexsort((self.candidates.sizes, -scores))
+        return int(order[fits[order]][0])
+
+    def mask(self, candidate: int) -> Mask:
+        return self.masks.mask(self.candidates.members[candidate] > 0)
+
+
+def region_meant(
+    region: RegionPrompt, height: int, width: int, pointed_tree: Callable[[], PointedTree]
+) -> Mask:
+    """The mask of a region that lies within an image of height × width pixels.
+
+    * A box, mask or polygon alone means itself.
+    * Points alone mean the best ranked region of the tree that holds all positive and no negative ones.
+    * Points with an outline mean a part of it. Positive ones: the region that they mean, preferably one
+      that lies within the outline, clipped to it. Negative ones alone: the outline without the regions
+      at them, each the best ranked one that covers at most half of the outline.
+
+    `pointed_tree` is called only if there are points. Raises InvalidRegion, naming the point, when
+    nothing of its own lies there, or when it lies outside the outline.
+    """
+    outline = _outline(region, height, width)
+    if outline is not None and not region.points:
+        return outline
+    tree = pointed_tree()
+    if outline is None:
+        found = tree.best(region.points)
+        if found is None:
+            raise _nothing_there(tree, region.points)
+        return tree.mask(found)
+
+    positive = [point for point in region.points if point.positive]
+    for point in positive:
+        if not outline.contains_point(point.x, point.y):
+            raise InvalidRegion(f"point {point} lies outside the region's own outline")
+    pixels = outline.to_array()
+    inside = tree.masks.shares(pixels)
+    within = (tree.candidates.members @ inside) / tree.candidates.sizes
+    if positive:
+        found = tree.best(region.points, within)
+        if found is None:
+            raise _nothing_there(tree, region.points)
+        pixels = pixels & tree.mask(found).to_array()
+    else:
+        covers = (tree.candidates.members @ inside) / max(float(inside.sum()), 1e-6)
+        for point in region.points:
+            found = tree.best([Point(point.x, point.y)], (covers <= 0.5).astype(np.float32))
+            if found is not None and covers[found] <= 0.5:
+                pixels = pixels & ~tree.mask(found).to_array()
+    if not pixels.any():
+        raise InvalidRegion("the region's points leave nothing of its outline")
+    return Mask.from_array(pixels)
+
+
+def _outline(region: RegionPrompt, height: int, width: int) -> Mask | None:
+    if region.box is not None:
+        return Mask.from_box(region.box, height, width)
+    if region.polygon is not None:
+        return Mask.from_polygon(region.polygon, height, width)
+    return region.mask
+
+
+def _nothing_there(tree: PointedTree, points: Sequence[Point]) -> InvalidRegion:
+    """The first positive point under which there is nothing, or what keeps the points apart."""
+    positive = [point for point in points if point.positive]
+    for point in positive:
+        if tree.best([point]) is None:
+            return InvalidRegion(f"nothing of its own lies at point {point}: only the whole frame holds it")
+    named = ", ".join(str(point) for point in positive)
+    if tree.best(positive) is None:
+        return InvalidRegion(
+            f"nothing of its own lies at points {named}: only the whole frame holds them all"
+        )
+    negative = ", ".join(str(point) for point in points if not point.positive)
+    return InvalidRegion(f"nothing at {named} can be told apart from what lies at negative {negative}")

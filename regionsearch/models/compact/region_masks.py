@@ -1,0 +1,66 @@
+"""Regions made of superpixels, as run-length masks of the whole picture."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regionsearch.models.compact.superpixels import Superpixels
+from regionsearch.regions import Mask
+
+
+class RegionMasks:
+    """Turns sets of superpixels of one picture into masks of its full size, one at a time.
+
+    Each pixel of the picture takes the superpixel under its middle. The runs are written from the
+    working picture's columns, so that no mask of full size is ever held: 1,000 masks of a 64-megapixel
+    picture cost what their outlines cost.
+    """
+
+    def __init__(self, superpixels: Superpixels) -> None:
+        self._height, self._width = superpixels.image_height, superpixels.image_width
+        self._by_column = np.ascontiguousarray(superpixels.labels.T)
+        columns, rows = self._by_column.shape
+        # Working row or column under the middle of each full one, and the first full row of each working row.
+        self._column_of = (2 * np.arange(self._width) + 1) * columns // (2 * self._width)
+        row_of = (2 * np.arange(self._height) + 1) * rows // (2 * self._height)
+        self._row_start = np.searchsorted(row_of, np.arange(rows))
+
+    def mask(self, members: NDArray[np.bool_]) -> Mask:
+        """The mask of the superpixels for which `members`, (n,) bool, is true; at least one is."""
+        inside = members[self._by_column]
+        column, row = np.nonzero(inside[:, 1:] != inside[:, :-1])
+        per_column = np.bincount(column, minlength=len(inside))
+        first = np.cumsum(per_column) - per_column
+
+        # Every full column repeats the changes within its working column …
+        repeats = per_column[self._column_of]
+        ends = np.cumsum(repeats)
+        within = np.arange(ends[-1]) - np.repeat(ends - repeats, repeats)
+        change = np.repeat(first[self._column_of], repeats) + within
+        starts = np.arange(self._width) * self._height
+        toggles = np.repeat(starts, repeats) + self._row_start[row[change] + 1]
+        # … and changes at its top when the column before ended otherwise.
+        top = inside[self._column_of, 0]
+        before = np.concatenate([[False], inside[self._column_of[:-1], -1]])
+        toggles = np.sort(np.concatenate([toggles, starts[top != before]]))
+
+        ends_at = self._height * self._width
+        counts = np.diff(np.concatenate([[0], toggles, [ends_at]]))
+        return Mask(self._height, self._width, counts.astype(np.uint32))
+
+    def shares(self, pixels: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """(n,) float32: how much of each superpixel, in working pixels, a dense mask of the picture's
+        size covers, sampled at the middle of each working pixel."""
+        columns, rows = self._by_column.shape
+        down = (2 * np.arange(rows) + 1) * self._height // (2 * rows)
+        right = (2 * np.arange(columns) + 1) * self._width // (2 * columns)
+        covered = pixels[down][:, right].T
+        count = int(self._by_column.max()) + 1
+        return np.bincount(self._by_column[covered], minlength=count).astype(np.float32)
+
+    def superpixel_at(self, x: float, y: float) -> int:
+        """The superpixel under a point of the picture, pixels, which lies within it."""
+        rows = self._by_column.shape[1]
+        row = (2 * int(y) + 1) * rows // (2 * self._height)
+        return int(self._by_column[self._column_of[int(x)], row])
