@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import grpc
 from grpc_status import rpc_status
@@ -15,6 +15,12 @@ from grpc_status import rpc_status
 from regionsearch.errors import Cancelled, DeadlineExceeded, Overloaded, RegionSearchError
 from regionsearch.serving.status import status_of
 from regionsearch.serving.strictness import parse
+
+if TYPE_CHECKING:
+    # Generic in the type hints alone.
+    Interceptor = grpc.ServerInterceptor[Any, Any]
+else:
+    Interceptor = grpc.ServerInterceptor
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 OUR_METHODS = "/regionsearch."
@@ -54,7 +60,7 @@ class Turnstile:
             self._free.release()
 
 
-class CallInterceptor(grpc.ServerInterceptor[Any, Any]):
+class CallInterceptor(Interceptor):
     """Wraps the methods of this package's services; health and reflection pass untouched.
 
     `concurrent_calls` are answered at once; one more gets RESOURCE_EXHAUSTED with a delay after which

@@ -1,0 +1,209 @@
+"""What a server answers, as plain values. Coordinates are pixels of the upright image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regionsearch.regions import Box, Mask, RegionPrompt
+
+PixelsKept = Literal["none", "thumbnail", "original"]
+LabelSource = Literal["given", "predicted"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFingerprint:
+    """name: of the model. weights: sha256 (hex), "" without any. dimension: of its vectors, 0 for a
+    segmenter. preprocessing: its version."""
+
+    name: str
+    weights: str
+    dimension: int
+    preprocessing: int
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionInfo:
+    """A collection: its models, what it keeps of pictures, entities kept of an image at most, and
+    what is in it. Equal generations mean equal content."""
+
+    name: str
+    embedder: ModelFingerprint
+    segmenter: ModelFingerprint
+    pixels: PixelsKept
+    entity_limit: int
+    images: int
+    entities: int
+    stored_bytes: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """index: its ordinal in the image. area: mask pixels over image pixels, above 0 to 1.
+    objectness: 0 to 1. label and its source: None when nobody named it. mask: None unless asked for."""
+
+    index: int
+    box: Box
+    area: float
+    objectness: float
+    label: str | None
+    label_source: LabelSource | None
+    mask: Mask | None
+
+
+@dataclass(frozen=True, slots=True)
+class PartScore:
+    """raw: a cosine, -1 to 1. standardised: deviations from random pairs. weight: 0 or more."""
+
+    raw: float
+    standardised: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """An image that was found. width, height: pixels. score: 0 to 1. parts: by name, empty when left
+    out. entity: the one that matched. payload: None when left out."""
+
+    image_id: str
+    width: int
+    height: int
+    score: float
+    parts: Mapping[str, PartScore]
+    entity: Entity
+    payload: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class UsedRegion:
+    """The region that the query really used. area: 0 to 1. mask: None when masks are left out, and so
+    is a prompt that was nothing but a mask."""
+
+    box: Box
+    area: float
+    mask: Mask | None
+    prompt: RegionPrompt | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """hits: best first. regions: one for each region of the query. background: version of the
+    statistics that standardised the parts. timing_ms: milliseconds by stage."""
+
+    collection: str
+    hits: tuple[Hit, ...]
+    regions: tuple[UsedRegion, ...]
+    background: str
+    timing_ms: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSummary:
+    """A line of a listing. width, height: pixels. content_hash: sha256 (hex) of the encoded bytes.
+    version: counts the upserts of this id from 1. updated: UTC, to the microsecond."""
+
+    image_id: str
+    width: int
+    height: int
+    content_hash: str
+    entity_count: int
+    version: int
+    updated: datetime
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class StoredImage:
+    """What a collection knows about an image, as far as it was asked for.
+
+    entities: empty unless asked for. vectors: (1 + n, d) float32 unit vectors, the image's, then
+    those of its n entities when these were asked for too; None unless asked for.
+    pixels: encoded bytes; None unless asked for and kept.
+    """
+
+    summary: ImageSummary
+    payload: dict[str, Any]
+    entities: tuple[Entity, ...]
+    vectors: NDArray[np.float32] | None
+    pixels: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class UpsertedImage:
+    """position: its place among the images given, from 0. created: False when an image of this id was
+    replaced. version: counts the upserts of this id from 1."""
+
+    image_id: str
+    position: int
+    created: bool
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpsertFailure:
+    """An image that was not stored. reason: for programs, as in `regionsearch.errors`; message: for
+    people."""
+
+    image_id: str
+    position: int
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpsertReport:
+    """What became of each image. entities: of all that were stored."""
+
+    upserted: tuple[UpsertedImage, ...]
+    failures: tuple[UpsertFailure, ...]
+    entities: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamReport:
+    """What became of a stream: received = created + replaced + failed. failures: the first 1,000.
+    entities: of all that were stored."""
+
+    received: int
+    created: int
+    replaced: int
+    failed: int
+    failures: tuple[UpsertFailure, ...]
+    entities: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteReport:
+    """deleted: how many there were. missing: ids that did not exist."""
+
+    deleted: int
+    missing: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """What one request may ask for: megapixels and bytes of a picture, characters of a text, images
+    in an answer, pictures in a batch, bytes of a message, calls at once."""
+
+    image_megapixels: float
+    image_bytes: int
+    text_characters: int
+    hits: int
+    batch_images: int
+    message_bytes: int
+    concurrent_calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    version: str
+    embedders: tuple[str, ...]
+    segmenters: tuple[str, ...]
+    default_embedder: str
+    default_segmenter: str
+    limits: ServerLimits

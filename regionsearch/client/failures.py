@@ -1,0 +1,91 @@
+"""From a gRPC status back to the error that the server raised."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, cast
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from regionsearch import errors
+from regionsearch.errors import InvalidRequest, Overloaded, RegionSearchError
+
+ERROR_DOMAIN = "regionsearch"
+
+
+class FailedCall(Protocol):
+    """What sync and async calls that failed have in common."""
+
+    def code(self) -> grpc.StatusCode: ...
+    def details(self) -> str | None: ...
+    def trailing_metadata(self) -> Any: ...
+
+
+def _by_reason() -> dict[str, type[RegionSearchError]]:
+    classes = [
+        value
+        for value in vars(errors).values()
+        if isinstance(value, type) and issubclass(value, RegionSearchError)
+    ]
+    return {kind.reason: kind for kind in classes}
+
+
+BY_REASON = _by_reason()
+# For statuses that gRPC itself or a proxy made up, which come without details.
+BY_CODE: dict[grpc.StatusCode, type[RegionSearchError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidRequest,
+    grpc.StatusCode.NOT_FOUND: errors.NotFound,
+    grpc.StatusCode.ALREADY_EXISTS: errors.CollectionExists,
+    grpc.StatusCode.FAILED_PRECONDITION: errors.FailedPrecondition,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: errors.Overloaded,
+    grpc.StatusCode.DATA_LOSS: errors.DataLoss,
+    grpc.StatusCode.CANCELLED: errors.Cancelled,
+    grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
+    grpc.StatusCode.UNAVAILABLE: errors.Unavailable,
+}
+
+
+def error_from(call: FailedCall) -> RegionSearchError:
+    """The error that the status carries: of the class that its reason names, or, for a status without
+    our details, of the nearest class for its code."""
+    # Its type hint knows sync calls alone, but it asks for no more than FailedCall has.
+    status: Any = rpc_status.from_call(cast(Any, call))
+    details = list(status.details) if status is not None else []
+    info = error_details_pb2.ErrorInfo()
+    violations = error_details_pb2.BadRequest()
+    retry = error_details_pb2.RetryInfo()
+    for detail in details:
+        for known in (info, violations, retry):
+            if detail.Is(known.DESCRIPTOR):
+                detail.Unpack(known)
+    if info.domain != ERROR_DOMAIN:
+        return _error_without_details(call.code(), call.details() or "")
+    field = violations.field_violations[0].field if violations.field_violations else None
+    kind = BY_REASON.get(info.reason) or BY_CODE.get(call.code(), RegionSearchError)
+    return _made(
+        kind, call.details() or "", field, dict(info.metadata), retry.retry_delay.ToMilliseconds() / 1000
+    )
+
+
+def _made(
+    kind: type[RegionSearchError],
+    message: str,
+    field: str | None,
+    metadata: dict[str, str],
+    retry_after_seconds: float,
+) -> RegionSearchError:
+    if not issubclass(kind, Overloaded):
+        return kind(message, field=field, metadata=metadata)
+    error = kind(message, retry_after_seconds=retry_after_seconds)
+    error.field, error.metadata = field, metadata
+    return error
+
+
+def _error_without_details(code: grpc.StatusCode, message: str) -> RegionSearchError:
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in message:
+        # gRPC has one code for a full server and for a message above the limit; trying the latter
+        # again is of no use.
+        return InvalidRequest(f"a message is above the limit: {message}", metadata={"code": code.name})
+    kind = BY_CODE.get(code, RegionSearchError)
+    return kind(f"{code.name}: {message}")

@@ -1,0 +1,238 @@
+"""From what a caller says to the messages of the contract. Pure functions, shared by both clients."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regionsearch.client.answers import PixelsKept
+from regionsearch.client.pictures import Picture, encoded
+from regionsearch.errors import InvalidImage, InvalidRecord, InvalidRegion, InvalidRequest
+from regionsearch.protobuf_shapes import prompt_to_message, vector_to_message
+from regionsearch.regions import Box, Mask, Point, Polygon, RegionPrompt
+from regionsearch.v1 import collections_pb2, images_pb2, search_pb2, types_pb2
+
+BoxLike: TypeAlias = Box | Sequence[float]
+"""A Box, or x0, y0, x1, y1."""
+PointLike: TypeAlias = Point | Sequence[float]
+"""A Point, or x, y, or x, y, positive (1 or 0)."""
+PolygonLike: TypeAlias = Polygon | Sequence[Sequence[float]]
+"""A Polygon, or the corners (x, y) of one ring."""
+MaskLike: TypeAlias = "Mask | NDArray[np.bool_] | bytes | str | Path"
+"""A Mask, an array (height, width) of bool, or a PNG file (its bytes or its path) in which every pixel
+that is not black belongs to the mask."""
+
+BATCH_IMAGES = 8
+BATCH_BYTES = 24 * 1024 * 1024
+"""Of the pictures in one UpsertImages call, unless a single one is larger."""
+
+PIXELS_KEPT: dict[PixelsKept, collections_pb2.PixelsKept] = {
+    "none": collections_pb2.PIXELS_KEPT_NONE,
+    "thumbnail": collections_pb2.PIXELS_KEPT_THUMBNAIL,
+    "original": collections_pb2.PIXELS_KEPT_ORIGINAL,
+}
+_MISSING = object()
+
+
+def create_collection(
+    name: str,
+    embedder: str | None,
+    segmenter: str | None,
+    pixels: PixelsKept | None,
+    entity_limit: int | None,
+) -> collections_pb2.CreateCollectionRequest:
+    if pixels is not None and pixels not in PIXELS_KEPT:
+        raise InvalidRequest(f"pixels is {pixels!r}; it can be {', '.join(PIXELS_KEPT)}", field="pixels")
+    return collections_pb2.CreateCollectionRequest(
+        name=name,
+        embedder=embedder or "",
+        segmenter=segmenter or "",
+        pixels=PIXELS_KEPT[pixels] if pixels else collections_pb2.PIXELS_KEPT_UNSPECIFIED,
+        entity_limit=None if entity_limit is None else unsigned(entity_limit, "entity_limit"),
+    )
+
+
+def search(
+    collection: str,
+    *,
+    image: Picture | None,
+    image_id: str | None,
+    entity: int | None,
+    box: BoxLike | None,
+    points: Sequence[PointLike],
+    mask: MaskLike | None,
+    polygon: PolygonLike | None,
+    normalised: bool,
+    text: str | None,
+    vector: NDArray[np.floating] | Sequence[float] | None,
+    limit: int,
+    weights: Mapping[str, float] | None,
+    include_self: bool,
+    masks: bool,
+    payload: bool,
+    parts: bool,
+) -> search_pb2.SearchRequest:
+    request = search_pb2.SearchRequest(
+        collection=collection,
+        image=None if image is None else encoded(image),
+        image_id=image_id,
+        entity=None if entity is None else unsigned(entity, "entity"),
+        text=text,
+        limit=unsigned(limit, "limit"),
+        weights=weights,
+        include_self=include_self,
+        without_masks=not masks,
+        without_payload=not payload,
+        without_parts=not parts,
+    )
+    if vector is not None:
+        numbers = np.asarray(vector, dtype=np.float32)
+        if numbers.ndim != 1:
+            raise InvalidRequest(f"vector has shape {numbers.shape}; it must be a row", field="vector")
+        request.vector.CopyFrom(vector_to_message(numbers))
+    if box is not None or points or mask is not None or polygon is not None:
+        request.regions.append(_region(box, points, mask, polygon, normalised))
+    elif normalised:
+        raise InvalidRequest("normalised needs a region", field="normalised")
+    return request
+
+
+def _region(
+    box: BoxLike | None,
+    points: Sequence[PointLike],
+    mask: MaskLike | None,
+    polygon: PolygonLike | None,
+    normalised: bool,
+) -> types_pb2.Region:
+    png = _png_of(mask)
+    if png is None:
+        prompt = RegionPrompt(
+            tuple(point_of(point) for point in points),
+            None if box is None else box_of(box),
+            _mask_of(mask),
+            None if polygon is None else polygon_of(polygon),
+        )
+        return prompt_to_message(prompt, normalised=normalised)
+    if box is not None or polygon is not None:
+        raise InvalidRegion("one region can have one of box, mask and polygon", field="mask")
+    return types_pb2.Region(
+        points=[types_pb2.Point(x=p.x, y=p.y, negative=not p.positive) for p in map(point_of, points)],
+        mask=types_pb2.Mask(png=png),
+        coordinates=(
+            types_pb2.COORDINATE_SPACE_NORMALISED if normalised else types_pb2.COORDINATE_SPACE_PIXELS
+        ),
+    )
+
+
+def box_of(box: BoxLike) -> Box:
+    """Raises InvalidRegion unless it is four finite numbers, not empty."""
+    if isinstance(box, Box):
+        return box
+    if len(box) != 4:
+        raise InvalidRegion(f"a box has 4 numbers (x0, y0, x1, y1), not {len(box)}", field="box")
+    return Box(*(float(value) for value in box))
+
+
+def point_of(point: PointLike) -> Point:
+    """Raises InvalidRegion unless it is x, y and perhaps 1 or 0."""
+    if isinstance(point, Point):
+        return point
+    if len(point) not in (2, 3) or (len(point) == 3 and point[2] not in (0, 1)):
+        raise InvalidRegion(f"a point is x, y and perhaps 1 or 0, not {tuple(point)}", field="points")
+    return Point(float(point[0]), float(point[1]), positive=len(point) == 2 or bool(point[2]))
+
+
+def polygon_of(polygon: PolygonLike) -> Polygon:
+    """Raises InvalidRegion unless it is corners of two numbers."""
+    if isinstance(polygon, Polygon):
+        return polygon
+    if any(len(corner) != 2 for corner in polygon):
+        raise InvalidRegion("a polygon's corners are (x, y) each", field="polygon")
+    return Polygon((tuple((float(x), float(y)) for x, y in polygon),))
+
+
+def _png_of(mask: MaskLike | None) -> bytes | None:
+    if isinstance(mask, bytes):
+        return mask
+    if isinstance(mask, str | Path):
+        try:
+            return Path(mask).read_bytes()
+        except OSError as error:
+            raise InvalidImage(f"cannot read {str(mask)!r}: {error.strerror}", field="mask") from error
+    return None
+
+
+def _mask_of(mask: MaskLike | None) -> Mask | None:
+    if mask is None or isinstance(mask, Mask):
+        return mask
+    return Mask.from_array(np.asarray(mask))
+
+
+def unsigned(value: int, field: str) -> int:
+    """The value, if the contract's uint32 can carry it. Raises InvalidRequest otherwise."""
+    if not 0 <= value < 2**32:
+        raise InvalidRequest(f"{field} is {value}; it must be between 0 and {2**32 - 1}", field=field)
+    return value
+
+
+def uploads(
+    images: Iterable[Picture],
+    ids: Iterable[str | None] | None,
+    payloads: Iterable[Mapping[str, Any] | None] | None,
+) -> Iterator[images_pb2.ImageUpload]:
+    """One message an image, made as they are asked for.
+
+    Raises InvalidRequest when there are more or fewer ids or payloads than images.
+    """
+    together = [images, *(others for others in (ids, payloads) if others is not None)]
+    for row in zip_longest(*together, fillvalue=_MISSING):
+        if any(value is _MISSING for value in row):
+            raise InvalidRequest("there are not as many ids or payloads as images", field="images")
+        rest = list(row[1:])
+        image_id: Any = rest.pop(0) if ids is not None else None
+        payload: Any = rest.pop(0) if payloads is not None else None
+        picture: Any = row[0]
+        yield images_pb2.ImageUpload(
+            image_id=image_id,
+            image=encoded(picture),
+            payload_json="" if payload is None else payload_json(payload),
+        )
+
+
+def upload_batches(
+    collection: str, messages: Iterable[images_pb2.ImageUpload]
+) -> Iterator[images_pb2.UpsertImagesRequest]:
+    """Requests of at most 8 pictures and, with more than one, 24 MiB."""
+    batch: list[images_pb2.ImageUpload] = []
+    held = 0
+    for message in messages:
+        if batch and (len(batch) == BATCH_IMAGES or held + len(message.image) > BATCH_BYTES):
+            yield images_pb2.UpsertImagesRequest(collection=collection, images=batch)
+            batch, held = [], 0
+        batch.append(message)
+        held += len(message.image)
+    if batch:
+        yield images_pb2.UpsertImagesRequest(collection=collection, images=batch)
+
+
+def upload_stream(
+    collection: str, messages: Iterable[images_pb2.ImageUpload]
+) -> Iterator[images_pb2.UpsertImageStreamRequest]:
+    name = collection
+    for message in messages:
+        yield images_pb2.UpsertImageStreamRequest(collection=name, image=message)
+        name = ""
+
+
+def payload_json(payload: Mapping[str, Any]) -> str:
+    """Raises InvalidRecord for what JSON cannot say."""
+    try:
+        return json.dumps(dict(payload), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRecord(f"the payload is not JSON: {error}", field="payload_json") from error
