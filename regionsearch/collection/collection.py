@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regionsearch.collection.array_pool import ArrayPool
 from regionsearch.collection.catalog import CollectionRows, EncodedRecord
 from regionsearch.collection.environment import Environment
 from regionsearch.collection.group_commit import GroupCommit
@@ -52,6 +53,7 @@ class Collection:
         self._arms = SearchArms(
             environment, self._rows, spec.embedder.dimension, is_writer=writer is not None
         )
+        self._pool = ArrayPool()
         # Numbers that were buried lately, and whose they were: a search that began before a replacement
         # still finds the image, under its new number.
         self._buried: OrderedDict[int, str] = OrderedDict()
@@ -112,6 +114,10 @@ class Collection:
         size = sum(len(each.body) + len(each.pixels or b"") for each in encoded.values())
         results = writer.submit(apply, size)
         return [results[record.image_id] for record in records]
+
+    def check(self, record: ImageRecord) -> None:
+        """Raises InvalidRecord, naming image and field, when `upsert` would refuse this record."""
+        check_record(record, self.spec)
 
     def delete(self, image_ids: Sequence[str]) -> int:
         """Returns how many existed. Raises ReadOnly, StorageFull."""
@@ -292,7 +298,8 @@ class Collection:
             if not ids:
                 return []
             # Two copies for all candidates together, while the transaction keeps LMDB's pages.
-            all_vectors = np.concatenate(vectors)
+            all_vectors = self._pool.empty(sum(map(len, vectors)), self._spec.embedder.dimension)
+            np.concatenate(vectors, out=all_vectors)
             all_outlines = np.concatenate(outlines)
         candidates = []
         row = start = 0

@@ -177,6 +177,7 @@ def _open_error(error: lmdb.Error, catalog: Path) -> RegionSearchError:
         return ReadOnly(f"the catalog in '{catalog}' cannot be opened for writing: {text}")
     if os.strerror(errno.ENOMEM) in text:
         return FailedPrecondition(
-            f"no address space for the map of '{catalog}' (a limit on virtual memory?): choose a smaller map_size"
+            f"no address space for the map of '{catalog}' (a limit on virtual memory?): "
+            "choose a smaller map_size"
         )
     return storage_error(error, catalog.parent)

@@ -18,7 +18,8 @@ GROUP_REQUESTS = 1_000
 Publish = Callable[[], None]
 Apply = Callable[[Any], tuple[Any, Publish | None]]
 """Takes LMDB's write transaction, puts its changes there and returns what the caller gets, and what
-makes them searchable once they are on disk (None: nothing). It refuses (RegionSearchError) before its first change."""
+makes them searchable once they are on disk (None: nothing). It refuses (RegionSearchError) before its
+first change."""
 
 
 @dataclass(eq=False)

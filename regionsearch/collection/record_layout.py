@@ -191,6 +191,7 @@ def decode(value: Buffer, pixels: bytes | None = None) -> ImageRecord:
     payload, at = bytes(value[at : at + header.payload_bytes]), at + header.payload_bytes
     runs = np.frombuffer(value, "<u2", header.runs, at).astype(np.uint32)
     runs[runs == _LONG_RUN] = np.frombuffer(value, "<u4", header.long_runs, at + 2 * header.runs)
+    runs.flags.writeable = False
     ends = np.cumsum(lengths).tolist()
     return ImageRecord(
         image_id=image_id,
@@ -198,7 +199,7 @@ def decode(value: Buffer, pixels: bytes | None = None) -> ImageRecord:
         height=header.height,
         entities=Entities(
             masks=tuple(
-                Mask(header.height, header.width, runs[start:end])
+                _stored_mask(header.height, header.width, runs[start:end])
                 for start, end in zip([0, *ends], ends, strict=False)
             ),
             boxes=boxes.reshape(count, 4),
@@ -239,6 +240,17 @@ def vectors_of(value: Buffer, header: Header) -> NDArray[np.float32]:
     rows = 1 + header.entities
     block = np.frombuffer(value, np.float32, rows * header.dimension, HEADER_BYTES)
     return block.reshape(rows, header.dimension)
+
+
+def _stored_mask(height: int, width: int, counts: NDArray[np.uint32]) -> Mask:
+    """A mask whose counts were checked and made canonical before they were stored.
+
+    Checking them again would take most of the time of reading a record (docs/storage.md).
+    """
+    mask = object.__new__(Mask)
+    for name, value in (("height", height), ("width", width), ("counts", counts)):
+        object.__setattr__(mask, name, value)
+    return mask
 
 
 def format_time(microseconds: int) -> str:

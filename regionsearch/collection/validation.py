@@ -75,7 +75,8 @@ def check_query_vector(vector: NDArray[np.float32], dimension: int) -> NDArray[n
     array = np.asarray(vector)
     if array.shape != (dimension,) or array.dtype.kind != "f":
         raise InvalidRequest(
-            f"query vector has shape {array.shape} and type {array.dtype}; the collection has ({dimension},) float32",
+            f"query vector has shape {array.shape} and type {array.dtype}; "
+            f"the collection takes ({dimension},) float32",
             field="query.vector",
         )
     if not np.isfinite(array).all():
