@@ -1,0 +1,99 @@
+"""The words that both forms of the contact sheet share."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+
+from regionsearch.demonstration.answers import Answer, Found, overlap_with
+
+PART_MEANING = {
+    "entity": "region to entity",
+    "global": "picture to picture",
+    "text_entity": "words to entity",
+    "text_image": "words to picture",
+}
+
+GOOD_OVERLAP = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class SheetFacts:
+    """What was indexed: the source as the user knows it, counts, and the embedder's name."""
+
+    source: str
+    images: int
+    entities: int
+    embedder: str
+
+    def __str__(self) -> str:
+        return (
+            f"{counted(self.images, 'photo')} from {self.source}, cut into "
+            f"{counted(self.entities, 'entity', 'entities')}; embedder {self.embedder}; "
+            "every answer came over gRPC from a running server"
+        )
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def verdict(answer: Answer) -> str | None:
+    """Whether the known right answer was found; None where nobody knows it."""
+    expected = answer.question.expected
+    if expected is None:
+        return None
+    if answer.rank is None or answer.overlap is None:
+        return f"made from {expected.image_id}, which is not among these hits"
+    place = "first" if answer.rank == 1 else f"at place {answer.rank}"
+    return f"made from {expected.image_id}: found {place}, overlap {answer.overlap:.2f}"
+
+
+def badge(hit: Found, answer: Answer) -> str | None:
+    """What a hit says about itself when it is the photo that the question was made from."""
+    overlap = overlap_with(hit, answer.question)
+    return None if overlap is None else f"the photo asked about · overlap {overlap:.2f}"
+
+
+def is_good(hit: Found, answer: Answer) -> bool:
+    overlap = overlap_with(hit, answer.question)
+    return overlap is not None and overlap >= GOOD_OVERLAP
+
+
+def alt_text(hit: Found) -> str:
+    """The picture in words, for those who do not see it."""
+    x0, y0, x1, y1 = (round(side) for side in hit.box.as_tuple())
+    return (
+        f"{hit.image_id} with the matched entity outlined: {hit.area:.0%} of the photo, "
+        f"within x {x0} to {x1}, y {y0} to {y1}"
+    )
+
+
+def query_alt_text(answer: Answer) -> str:
+    """The query picture in words."""
+    question = answer.question
+    if question.picture is None:
+        return f"a query in words alone: {question.sentence}"
+    if question.region is None:
+        return f"the indexed photo {question.image_id} with entity {question.entity} outlined"
+    shape = {"box": "a box", "point": "a point", "mask": "an outline", "box + words": "a box"}[question.kind]
+    made_from = f", a mirrored and smaller view of {question.expected.image_id}" if question.expected else ""
+    return f"the query picture{made_from}, with {shape} drawn in"
+
+
+def drawable(text: str) -> str:
+    """The text in characters that Pillow's own typeface has; others lose their accents or become `?`.
+
+    The web page shows names as they are; only the PNG needs this.
+    """
+    plain = []
+    for character in text:
+        if character in _DRAWABLE:
+            plain.append(character)
+            continue
+        letters = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+        plain.append(letters or "?")
+    return "".join(plain)
+
+
+_DRAWABLE = frozenset(map(chr, range(32, 127))) | frozenset("’“”·…±°")
