@@ -14,7 +14,7 @@ class ProgressBar:
 
     def __init__(self, total: int) -> None:
         watched = sys.stderr.isatty()
-        self._bar: tqdm[None] = tqdm(
+        self._bar = tqdm[None](
             total=total,
             unit="image",
             desc="indexing",

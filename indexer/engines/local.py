@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing.synchronize import Barrier
@@ -45,32 +46,41 @@ class InProcess:
 class Processes:
     """Computes in `workers` processes, each with models of its own on an equal share of the cores.
 
-    The merge tree of the compact segmenter and the run-length coding hold the interpreter's lock, so
-    threads would wait for each other. Processes are spawned, never forked: LMDB and the inference
-    engine must not be carried across a fork.
+    The merge tree of the compact segmenter holds the interpreter's lock, so threads would wait for
+    each other. Processes are spawned, never forked: LMDB and the inference engine must not be carried
+    across a fork. They start with the first batch, so that a run with nothing to do costs nothing.
     """
 
     def __init__(self, settings: PipelineSettings, workers: int) -> None:
         self.workers = workers
-        threads = max(1, (os.cpu_count() or 1) // workers)
-        self._pool = ProcessPoolExecutor(
-            workers,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_start_worker,
-            initargs=(settings, threads),
-        )
-        self._ready = [self._pool.submit(_is_ready) for _ in range(workers)]
-
-    def wait_until_ready(self) -> None:
-        """Returns when the models are loaded; raises what kept them from loading."""
-        for ready in self._ready:
-            ready.result()
+        self.load_seconds = 0.0
+        self._settings = settings
+        self._pool: ProcessPoolExecutor | None = None
 
     def submit(self, images: Sequence[EncodedImage]) -> Future[BatchResult]:
+        if self._pool is None:
+            self._pool = self._start()
         return self._pool.submit(_run_in_worker, list(images))
 
     def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _start(self) -> ProcessPoolExecutor:
+        """Returns when every worker has loaded its models; raises what kept one from loading."""
+        started = time.perf_counter()
+        context = multiprocessing.get_context("spawn")
+        threads = max(1, (os.cpu_count() or 1) // self.workers)
+        pool = ProcessPoolExecutor(
+            self.workers,
+            mp_context=context,
+            initializer=_start_worker,
+            initargs=(self._settings, threads, context.Barrier(self.workers)),
+        )
+        for loaded in [pool.submit(_is_loaded) for _ in range(self.workers)]:
+            loaded.result()
+        self.load_seconds = time.perf_counter() - started
+        return pool
 
 
 _worker_pipeline: Pipeline | None = None
@@ -85,7 +95,7 @@ def _start_worker(settings: PipelineSettings, threads: int, all_loaded: Barrier)
     all_loaded.wait()
 
 
-def _is_ready() -> bool:
+def _is_loaded() -> bool:
     return _worker_pipeline is not None
 
 

@@ -63,7 +63,7 @@ def add_to(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from indexer import IndexJob
-    from indexer.engines import InProcess, PipelineSettings, Processes
+    from indexer.engines import IndexingEngine, InProcess, PipelineSettings, Processes
     from indexer.progress import ProgressBar
     from indexer.sources import scan_folder
     from regionsearch.collection import DataDirectory
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
             spec.embedder.name, spec.segmenter.name, spec.pixels, spec.entity_limit, limits
         )
         workers = arguments.workers or _default_workers(len(scan.images))
-        engine = Processes(settings, workers) if workers > 1 else InProcess(settings, models)
+        engine: IndexingEngine = Processes(settings, workers) if workers > 1 else InProcess(settings, models)
         try:
             with ProgressBar(len(scan.images)) as progress:
                 job = IndexJob(collection, engine, progress, limits)

@@ -117,7 +117,11 @@ class Collection:
 
     def check(self, record: ImageRecord) -> None:
         """Raises InvalidRecord, naming image and field, when `upsert` would refuse this record."""
-        check_record(record, self.spec)
+        check_record(record, self._spec)
+        if record.pixels is not None and self._spec.pixels == "none":
+            raise InvalidRecord(
+                f"image {record.image_id!r}: pixels are given, but the collection keeps none", field="pixels"
+            )
 
     def delete(self, image_ids: Sequence[str]) -> int:
         """Returns how many existed. Raises ReadOnly, StorageFull."""
@@ -336,11 +340,7 @@ class Collection:
         return self._writer
 
     def _encoded(self, record: ImageRecord) -> EncodedRecord:
-        check_record(record, self._spec)
-        if record.pixels is not None and self._spec.pixels == "none":
-            raise InvalidRecord(
-                f"image {record.image_id!r}: pixels are given, but the collection keeps none", field="pixels"
-            )
+        self.check(record)
         header, body = encode_body(record)
         return EncodedRecord(record.image_id, header, body, record.pixels)
 

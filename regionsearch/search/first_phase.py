@@ -28,7 +28,8 @@ def candidate_numbers(
     with stopwatch.stage("global_arm"):
         by_image = collection.search_images(vectors.global_arm, wanted).numbers
     union: NDArray[np.int64] = np.union1d(by_entity, by_image)
-    return union[union != own_number]
+    others: NDArray[np.int64] = union[union != own_number]
+    return others
 
 
 def _distinct_images(collection: Collection, vector: NDArray[np.float32], wanted: int) -> NDArray[np.int64]:

@@ -42,7 +42,8 @@ def standardise(raw: Matrix, background: Background, names: Sequence[str]) -> Ma
     """
     mean = np.array([background[name].mean for name in names])
     deviation = np.array([background[name].deviation for name in names])
-    return (raw - mean) / deviation
+    standardised: Matrix = (raw - mean) / deviation
+    return standardised
 
 
 def score_jointly(
