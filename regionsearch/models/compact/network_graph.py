@@ -154,7 +154,7 @@ class _Graph:
         return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
 
     def _constant(self, name: str, values: NDArray[np.float32]) -> None:
-        self._initializers.append(onnx.numpy_helper.from_array(np.ascontiguousarray(values), name))
+        self._initializers.append(onnx.numpy_helper.from_array(np.asarray(values, order="C"), name))
 
 
 def folded(
