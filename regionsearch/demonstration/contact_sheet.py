@@ -13,6 +13,7 @@ from regionsearch.demonstration.outlines import ASKED, FOUND, Colour, photo_with
 from regionsearch.demonstration.wording import (
     SheetFacts,
     badge,
+    caption,
     drawable,
     is_good,
     verdict,
@@ -112,7 +113,6 @@ def _draw_query(sheet: Pillow.Image, draw: ImageDraw.ImageDraw, answer: Answer, 
             length = draw.textlength(line, font=_font(30))
             draw.text((left + (room - length) / 2, y), line, font=_font(30), fill=INK)
             y += 38
-        caption = "Which photos show this?"
     else:
         within = (room, PICTURE_HEIGHT)
         if question.region is not None:
@@ -120,11 +120,10 @@ def _draw_query(sheet: Pillow.Image, draw: ImageDraw.ImageDraw, answer: Answer, 
         else:
             shown = photo_with_outline(question.picture, within, question.outline, ASKED)
         _paste_into_well(sheet, shown, left, top, room)
-        caption = question.sentence
     y = top + PICTURE_HEIGHT + 12
     _draw_pill(draw, question.kind, left, y)
     y += 32
-    for line in _wrapped(draw, drawable(caption), 17, room)[:2]:
+    for line in _wrapped(draw, drawable(caption(question)), 17, room)[:2]:
         draw.text((left, y), line, font=_font(17), fill=INK)
         y += 23
     outcome = verdict(answer)

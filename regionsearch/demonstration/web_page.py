@@ -17,6 +17,7 @@ from regionsearch.demonstration.wording import (
     SheetFacts,
     alt_text,
     badge,
+    caption,
     is_good,
     query_alt_text,
     verdict,
@@ -49,9 +50,9 @@ article { background: var(--card); border: 1px solid var(--line); border-radius:
 @media (max-width: 820px) { article { grid-template-columns: 1fr; } }
 figure { margin: 0; }
 .well { background: var(--well); border-radius: 12px; overflow: hidden; aspect-ratio: 4 / 3;
-  display: grid; place-items: center; }
-.well img { width: 100%; height: 100%; object-fit: contain; display: block; }
-.well q, .well span { font-size: 26px; line-height: 1.25; padding: 18px; text-align: center; quotes: none; }
+  display: grid; place-items: center; position: relative; }
+.well img { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: contain; display: block; }
+.well span { font-size: 26px; line-height: 1.25; padding: 18px; text-align: center; }
 h2 { font-size: 17px; font-weight: 600; margin: 8px 0 2px; line-height: 1.35; overflow-wrap: anywhere; }
 .pill { display: inline-block; margin-top: 12px; background: var(--pill); color: var(--pill-ink);
   border-radius: 12px; padding: 1px 11px; font-size: 13px; }
@@ -108,7 +109,7 @@ def _article(answer: Answer, number: int) -> str:
     return (
         f'<article aria-labelledby="question-{number}"><figure>{_query_picture(answer)}'
         f'<figcaption><span class="pill">{escape(question.kind)}</span>'
-        f'<h2 id="question-{number}">{escape(question.sentence)}</h2>'
+        f'<h2 id="question-{number}">{escape(caption(question))}</h2>'
         f'<p class="aside">{escape(aside)}</p></figcaption></figure>'
         f"<ol>{hits or '<li>no hits</li>'}</ol></article>"
     )

@@ -6,6 +6,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from regionsearch.demonstration.answers import Answer, Found, overlap_with
+from regionsearch.demonstration.questions import Question
 
 PART_MEANING = {
     "entity": "region to entity",
@@ -38,6 +39,11 @@ def counted(number: int, one: str, many: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
+def caption(question: Question) -> str:
+    """The line below a query; words alone stand in the picture's place already."""
+    return "Which photos show this?" if question.picture is None else question.sentence
+
+
 def verdict(answer: Answer) -> str | None:
     """Whether the known right answer was found; None where nobody knows it."""
     expected = answer.question.expected
@@ -52,7 +58,7 @@ def verdict(answer: Answer) -> str | None:
 def badge(hit: Found, answer: Answer) -> str | None:
     """What a hit says about itself when it is the photo that the question was made from."""
     overlap = overlap_with(hit, answer.question)
-    return None if overlap is None else f"the photo asked about · overlap {overlap:.2f}"
+    return None if overlap is None else f"asked about · overlap {overlap:.2f}"
 
 
 def is_good(hit: Found, answer: Answer) -> bool:
