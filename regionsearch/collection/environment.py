@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,11 @@ from regionsearch.errors import (
 DEFAULT_MAP_SIZE = 1 << 40
 """Bytes of address space, 1 TiB: sparse, so it costs nothing until it is filled, and is never resized."""
 MAX_READERS = 1_024
+FREE_TAIL_BYTES = 16 << 20
+"""A catalog that is shorter than it says by more than this has lost something; less can be pages that
+were free when its writer was killed."""
+_LOOKS_AT_SIZE = 5
+_SECONDS_BETWEEN_LOOKS = 0.02
 SUB_DATABASES = (
     "format",
     "collections",
@@ -68,6 +74,8 @@ class Environment:
         self._transactions = 0
         self._idle = threading.Condition()
         self._databases: dict[str, Any] = {}
+        self._page_size = int(handle.stat()["psize"])
+        self._file_bytes = 0
 
     @staticmethod
     def open(catalog: Path, *, writable: bool, map_size: int, lock: bool = True) -> Environment:
@@ -103,6 +111,7 @@ class Environment:
                 raise _open_error(error, catalog) from error
             environment = Environment(catalog, handle, writable=writable)
             try:
+                environment._refuse_cut_file()
                 if lock:
                     handle.reader_check()
                 environment._open_databases()
@@ -111,6 +120,38 @@ class Environment:
                 raise
             _open_here[key] = environment
             return environment
+
+    def _refuse_cut_file(self) -> None:
+        """Reading a mapped page beyond the end of its file would kill the process.
+
+        LMDB leaves pages out that are free at the end of a commit, so a whole file may lack some; a
+        writer fills them up at once. A reader beside it may come in between, and looks again.
+        """
+        for _ in range(_LOOKS_AT_SIZE):
+            size = (self.catalog / "data.mdb").stat().st_size
+            expected = self._expected_bytes()
+            if size >= expected:
+                return
+            if self.writable and size >= expected - FREE_TAIL_BYTES:
+                self._fill_up_file()
+                return
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        raise DataLoss(
+            f"'{self.catalog / 'data.mdb'}' was cut: it has {size} bytes and should have {expected}; "
+            "if its writer was killed this moment, open the directory for writing once"
+        )
+
+    def _expected_bytes(self) -> int:
+        info = self.info()
+        return (info["last_pgno"] + 1) * info["page_size"]
+
+    def _fill_up_file(self) -> None:
+        expected = self._expected_bytes()
+        if self._file_bytes < expected:
+            data = self.catalog / "data.mdb"
+            if data.stat().st_size < expected:
+                os.truncate(data, expected)
+            self._file_bytes = expected
 
     def _open_databases(self) -> None:
         try:
@@ -143,6 +184,8 @@ class Environment:
         try:
             with self._handle.begin(write=write, buffers=True) as transaction:
                 yield transaction
+            if write:
+                self._fill_up_file()
         except lmdb.Error as error:
             raise storage_error(error, self.catalog.parent) from error
         finally:
@@ -153,7 +196,7 @@ class Environment:
 
     def info(self) -> dict[str, int]:
         """`map_size`, `last_pgno`, `num_readers` and what else LMDB tells of itself."""
-        return {**self._handle.info(), "page_size": self._handle.stat()["psize"]}
+        return {**self._handle.info(), "page_size": self._page_size}
 
     def close(self) -> None:
         """Gives up one open; after the last one, waits for transactions under way and closes."""
