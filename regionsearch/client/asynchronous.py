@@ -34,6 +34,7 @@ from regionsearch.client.failures import error_from
 from regionsearch.client.pictures import Picture
 from regionsearch.client.requests import BoxLike, MaskLike, PointLike, PolygonLike
 from regionsearch.errors import DeadlineExceeded, Unavailable
+from regionsearch.regions import RegionPrompt
 from regionsearch.v1 import collections_pb2, images_pb2, operations_pb2
 
 
@@ -215,6 +216,7 @@ class AsyncClient:
         points: Sequence[PointLike] = (),
         mask: MaskLike | None = None,
         polygon: PolygonLike | None = None,
+        region: RegionPrompt | None = None,
         normalised: bool = False,
         text: str | None = None,
         vector: NDArray[np.floating] | Sequence[float] | None = None,
@@ -231,7 +233,8 @@ class AsyncClient:
         What is looked for: a picture (`image`) or an indexed one (`image_id`), or a ready `vector`; a
         `text`, alone or beside a picture.
         Where in `image`: `points`, and at most one of `box`, `mask` and `polygon`, together one region;
-        pixels of the upright image, or with `normalised` fractions of its width and height.
+        pixels of the upright image, or with `normalised` fractions of its width and height. Or all of
+        it as one `region`.
         Where in `image_id`: one of its entities, by index.
         weights: of the parts of the score by name. include_self: image_id may be among its own hits.
         masks, payload, parts: whether the answer has them.
@@ -247,6 +250,7 @@ class AsyncClient:
             points=points,
             mask=mask,
             polygon=polygon,
+            region=region,
             normalised=normalised,
             text=text,
             vector=vector,

@@ -25,8 +25,8 @@ PointLike: TypeAlias = Point | Sequence[float]
 PolygonLike: TypeAlias = Polygon | Sequence[Sequence[float]]
 """A Polygon, or the corners (x, y) of one ring."""
 MaskLike: TypeAlias = "Mask | NDArray[np.bool_] | bytes | str | Path"
-"""A Mask, an array (height, width) of bool, or a PNG file (its bytes or its path) in which every pixel
-that is not black belongs to the mask."""
+"""A Mask, an array (height, width) of bool, or a PNG file (its bytes or its path), where a pixel
+belongs to the mask when one of its channels is 128 or more."""
 
 BATCH_IMAGES = 8
 BATCH_BYTES = 24 * 1024 * 1024
@@ -68,6 +68,7 @@ def search(
     points: Sequence[PointLike],
     mask: MaskLike | None,
     polygon: PolygonLike | None,
+    region: RegionPrompt | None,
     normalised: bool,
     text: str | None,
     vector: NDArray[np.floating] | Sequence[float] | None,
@@ -96,7 +97,12 @@ def search(
         if numbers.ndim != 1:
             raise InvalidRequest(f"vector has shape {numbers.shape}; it must be a row", field="vector")
         request.vector.CopyFrom(vector_to_message(numbers))
-    if box is not None or points or mask is not None or polygon is not None:
+    pointed = box is not None or len(points) > 0 or mask is not None or polygon is not None
+    if region is not None:
+        if pointed:
+            raise InvalidRegion("give a region, or points and a shape, not both", field="region")
+        request.regions.append(prompt_to_message(region, normalised=normalised))
+    elif pointed:
         request.regions.append(_region(box, points, mask, polygon, normalised))
     elif normalised:
         raise InvalidRequest("normalised needs a region", field="normalised")

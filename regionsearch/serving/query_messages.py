@@ -31,6 +31,8 @@ from regionsearch.v1 import search_pb2 as pb
 from regionsearch.v1 import types_pb2
 
 DEFAULT_HITS = 10
+MASK_LEVEL = 128
+"""A pixel of a PNG belongs to the mask from this level on in its brightest channel."""
 LABEL_SOURCES = {
     None: types_pb2.LABEL_SOURCE_UNSPECIFIED,
     "given": types_pb2.LABEL_SOURCE_GIVEN,
@@ -112,7 +114,7 @@ def _mask_of(message: types_pb2.Mask, limits: Limits) -> Mask:
             raise InvalidRegion("mask's png is not a PNG file", field="png")
         with at_field("png"):
             picture = decode_image(message.png, "mask", max_megapixels=limits.image_megapixels)
-        return Mask.from_array(np.asfortranarray(picture.pixels.any(axis=2)))
+        return Mask.from_array(np.asfortranarray(picture.pixels.max(axis=2) >= MASK_LEVEL))
     runs = message.run_length
     if runs.height * runs.width > limits.image_megapixels * 1e6:
         raise InvalidRegion(
