@@ -11,6 +11,7 @@ that coordinates are those of the upright picture, always. Decisions:
 * 16 bits become 8 by rounding value / 257 (colour PNG and TIFF: by their upper byte, Pillow's way).
 * ICC profiles are ignored: the numbers are taken as sRGB. CMYK is converted by Pillow's formula.
 * The number of pixels is read from the header and compared with the limit before any is decoded.
+  For WebP and TIFF, Pillow's own limit (`PIL.Image.MAX_IMAGE_PIXELS`, twice 89 million) stays as well.
 """
 
 from __future__ import annotations
@@ -233,6 +234,8 @@ def _read_header(data: bytes, name: str) -> _Header:
     with _blamed_on_the_file(name), _without_warnings():
         picture = reader(io.BytesIO(data))
         width, height = picture.size
+        if kind == "PNG" and "exif" not in picture.info and (behind_pixels := _png_exif(data)):
+            picture.info["exif"] = behind_pixels
         orientation = _orientation_of(picture)
     if height < 1 or width < 1:
         raise InvalidImage(f"image {name!r} has no pixels: {width} × {height}")
@@ -247,10 +250,22 @@ def _orientation_of(picture: Pillow.Image) -> int:
     """EXIF orientation, 1 to 8; 1 (upright) where there is none, or none that can be read: damaged
     metadata is no reason to refuse sound pixels."""
     try:
-        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+        # Not `picture.getexif`: that of PNG decodes the picture first, before any limit is checked.
+        orientation = Pillow.Image.getexif(picture).get(ExifTags.Base.Orientation, 1)
     except (struct.error, SyntaxError, LookupError, TypeError, ValueError, EOFError, ZeroDivisionError):
         return 1
     return orientation if orientation in _TRANSPOSITIONS else 1
+
+
+def _png_exif(data: bytes) -> bytes:
+    """The content of a PNG's `eXIf` chunk, wherever it lies (PNG 1.5 extensions, 3.7); b"" without one."""
+    place = 8
+    while place + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        if kind == b"eXIf":
+            return b"Exif\0\0" + data[place + 8 : place + 8 + length]
+        place += 12 + length
+    return b""
 
 
 def _format_of(data: bytes) -> str | None:
