@@ -39,8 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     weights = read_tensors(read_verified(IMAGE_NETWORK))["_fc.weight"]
     files = {
         vocabulary.CLASSES_FILE: "".join(f"{_line(entry)}\n" for entry in classes).encode(),
-        vocabulary.CLASS_VECTORS_FILE: _npz(class_vectors=class_vectors(classes, TextEncoder())),
-        vocabulary.PROJECTION_FILE: _npz(projection=visual_projection(weights)),
+        vocabulary.CLASS_VECTORS_FILE: _npz("class_vectors", class_vectors(classes, TextEncoder())),
+        vocabulary.PROJECTION_FILE: _npz("projection", visual_projection(weights)),
     }
     for name, data in files.items():
         (options.out / name).write_bytes(data)
@@ -88,10 +88,10 @@ def _line(entry: ImagenetClass) -> str:
     return "\t".join((entry.synset, ", ".join(entry.names), entry.gloss))
 
 
-def _npz(**arrays: NDArray[np.float32]) -> bytes:
+def _npz(name: str, array: NDArray[np.float32]) -> bytes:
     """float16: half the size, and an error (2⁻¹¹) far below what separates two classes."""
     file = io.BytesIO()
-    np.savez_compressed(file, **{name: array.astype(np.float16) for name, array in arrays.items()})
+    np.savez_compressed(file, allow_pickle=False, **{name: array.astype(np.float16)})
     return file.getvalue()
 
 

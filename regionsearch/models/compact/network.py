@@ -51,7 +51,8 @@ class CompactFeatures:
 class CompactNetwork:
     """EfficientNet-Lite0 with ImageNet weights, on ONNX Runtime (why: docs/compact.md).
 
-    Safe to use from several threads. Raises ModelUnavailable when the weights are missing or are not the expected ones.
+    Safe to use from several threads. Raises ModelUnavailable when the weights are missing or
+    are not the expected ones.
 
     threads: cores used inside one call; None: all physical ones.
     """

@@ -151,7 +151,8 @@ class _Graph:
             self._initializers,
         )
         opsets = [onnx.helper.make_opsetid("", _OPSET)]
-        return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+        model: bytes = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+        return model
 
     def _constant(self, name: str, values: NDArray[np.float32]) -> None:
         self._initializers.append(onnx.numpy_helper.from_array(np.asarray(values, order="C"), name))

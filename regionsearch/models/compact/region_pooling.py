@@ -39,9 +39,11 @@ def mask_coverage(mask: Mask, rows: int, columns: int) -> NDArray[np.float64]:
     edges = np.linspace(0, mask.height, rows + 1)
     below = np.clip(bottom[:, None], edges[:-1], edges[1:])
     above = np.clip(top[:, None], edges[:-1], edges[1:])
-    by_column = np.zeros((mask.width, rows))
-    np.add.at(by_column, column, below - above)
-    return (_interval_shares(mask.width, columns) @ by_column).T
+    pieces = np.concatenate([np.zeros((1, rows)), np.cumsum(below - above, axis=0)])
+    # Pieces come column by column, so a column's sum is the difference of two running sums.
+    by_column = np.diff(pieces[np.searchsorted(column, np.arange(mask.width + 1))], axis=0)
+    coverage: NDArray[np.float64] = (_interval_shares(mask.width, columns) @ by_column).T
+    return coverage
 
 
 def box_coverage(box: Box, height: int, width: int, rows: int, columns: int) -> NDArray[np.float64]:
@@ -69,8 +71,11 @@ def _interval_shares(pixels: int, cells: int) -> NDArray[np.float64]:
     """(cells, pixels): how much of each pixel of a row lies in each of `cells` equal cells."""
     edges = np.linspace(0, pixels, cells + 1)
     pixel = np.arange(pixels)
-    return np.clip(np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel), 0, 1)
+    inside = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
+    shares: NDArray[np.float64] = np.clip(inside, 0, 1)
+    return shares
 
 
 def _overlaps(start: float, end: float, edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.clip(np.minimum(edges[1:], end) - np.maximum(edges[:-1], start), 0, None)
+    shared: NDArray[np.float64] = np.clip(np.minimum(edges[1:], end) - np.maximum(edges[:-1], start), 0, None)
+    return shared

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ class _Tensor:
         return np.lib.stride_tricks.as_strided(values, self.shape, strides).copy()
 
 
-_STORAGES = {
+_STORAGES: Mapping[str, np.dtype[Any]] = {
     "FloatStorage": np.dtype("<f4"),
     "LongStorage": np.dtype("<i8"),
 }
