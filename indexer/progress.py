@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
-from typing import Self
+from typing import Never, Self
 
 from tqdm import tqdm
 
@@ -14,7 +14,7 @@ class ProgressBar:
 
     def __init__(self, total: int) -> None:
         watched = sys.stderr.isatty()
-        self._bar = tqdm[None](
+        self._bar: tqdm[Never] = tqdm(
             total=total,
             unit="image",
             desc="indexing",
