@@ -37,7 +37,7 @@ MAY_USE: dict[str, set[str]] = {
     "client_messages": {"errors", "regions", "images", "v1", "protobuf_shapes"},
     "client": {"errors", "regions", "images", "v1", "protobuf_shapes", "client_messages"},
     "demonstration": {"errors", "regions", "images", "client", "client_messages"},
-    "indexer": STORED | {"ingest"},
+    "indexer": STORED | {"ingest", "config"},
 }
 # `cli` may use everything, and nothing uses `cli` but the two doors into it.
 MAY_USE["cli"] = set(MAY_USE) | {"__init__"}
