@@ -24,7 +24,8 @@ class Entities:
     objectness: (n,) float32, 0 to 1, how much like a thing of its own.
     labels: n labels or None; label_sources: `given` or `predicted` where there is a label.
 
-    Raises InvalidRecord when lengths, shapes or ranges disagree.
+    The arrays are converted to float32 where they are not, and read-only.
+    Raises InvalidRecord when lengths, shapes, ranges or the sizes of the masks disagree.
     """
 
     masks: tuple[Mask, ...]
@@ -38,6 +39,13 @@ class Entities:
         count = len(self.masks)
         if count < 1:
             raise InvalidRecord("an image has at least one entity (the whole frame when nothing else)")
+        for name in ("boxes", "areas", "objectness"):
+            values = np.asarray(getattr(self, name), dtype=np.float32).view()
+            values.setflags(write=False)
+            object.__setattr__(self, name, values)
+        sizes = {(mask.height, mask.width) for mask in self.masks}
+        if len(sizes) > 1:
+            raise InvalidRecord(f"masks of one image have different sizes (height, width): {sorted(sizes)}")
         shapes = (self.boxes.shape, self.areas.shape, self.objectness.shape)
         if shapes != ((count, 4), (count,), (count,)):
             raise InvalidRecord(f"{count} masks, but boxes, areas and objectness have shapes {shapes}")
@@ -46,7 +54,8 @@ class Entities:
                 f"{count} masks, but {len(self.labels)} labels, {len(self.label_sources)} sources"
             )
         for label, source in zip(self.labels, self.label_sources, strict=True):
-            if (source in LABEL_SOURCES) != (label is not None) or source not in (*LABEL_SOURCES, None):
+            named = isinstance(label, str)
+            if source not in (LABEL_SOURCES if named else (None,)) or not (named or label is None):
                 raise InvalidRecord(f"label {label!r} with source {source!r}")
         if not (np.isfinite(self.boxes).all() and (self.boxes[:, 2:] > self.boxes[:, :2]).all()):
             raise InvalidRecord("an entity's box is empty or not finite")
@@ -60,7 +69,10 @@ class Entities:
 
     @staticmethod
     def from_masks(masks: Sequence[Mask], objectness: NDArray[np.float32]) -> Entities:
-        """Unlabelled entities; boxes and areas follow from the masks, none of which may be empty."""
+        """Unlabelled entities; boxes and areas follow from the masks.
+
+        objectness: (n,), 0 to 1. Raises InvalidRegion if a mask is empty, InvalidRecord as above.
+        """
         return Entities(
             masks=tuple(masks),
             boxes=np.array([mask.box().as_tuple() for mask in masks], dtype=np.float32).reshape(-1, 4),
