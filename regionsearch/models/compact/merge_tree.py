@@ -80,9 +80,10 @@ def thing_features(superpixels: Superpixels, deep: Mapping[str, Array]) -> Array
     """What the probability of a thing is read from, (n, f) float32."""
     longest = max(superpixels.height, superpixels.width)
     sizes = superpixels.sizes[:, None]
-    centre = superpixels.moments[:, :2] / sizes * longest / (superpixels.width, superpixels.height)
+    frame = np.array([superpixels.width, superpixels.height], dtype=np.float32)
+    centre = superpixels.moments[:, :2] / sizes * longest / frame
     share = np.log(sizes / superpixels.labels.size)
-    parts = [superpixels.groups["lab"], *(deep[name] for name in THING_LEVELS), centre, share]
+    parts: list[Array] = [superpixels.groups["lab"], *(deep[name] for name in THING_LEVELS), centre, share]
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
@@ -222,6 +223,16 @@ def build_merge_tree(
     return _tree(children, costs, leaf_costs)
 
 
+def hand_made_cost(pairs: Array) -> Array:
+    """Unlike regions and large regions merge late, sprawling ones too: where fitting a cost begins."""
+    by_name = {name: pairs[:, column] for column, name in enumerate(DISTANCES)}
+    deep = sum((by_name[name] for name in LEVEL_NAMES), start=np.zeros(len(pairs), dtype=np.float32))
+    apart = 2 * by_name["lab"] + by_name["colour"] + by_name["texture"] + deep / 2
+    log_sizes = pairs[:, len(DISTANCES) + 3] + pairs[:, len(DISTANCES) + 4]
+    empty = pairs[:, len(DISTANCES) + 6]
+    return np.asarray(apart + np.float32(0.15) * log_sizes + empty, dtype=np.float32)
+
+
 def _tree(children: NDArray[np.int32], costs: Array, leaf_costs: Array) -> MergeTree:
     count = len(leaf_costs)
     nodes = 2 * count - 1
@@ -238,4 +249,4 @@ def _tree(children: NDArray[np.int32], costs: Array, leaf_costs: Array) -> Merge
 def _squared_distances(vectors: Array) -> Array:
     norms = np.einsum("ij,ij->i", vectors, vectors)
     squares = norms[:, None] + norms[None, :] - 2 * (vectors @ vectors.T)
-    return np.maximum(squares, 0).astype(np.float32)
+    return np.asarray(np.maximum(squares, 0), dtype=np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,11 @@ class Perceptron:
             if layer < last:
                 np.maximum(hidden, 0, out=hidden)
         return np.asarray(hidden[:, 0], dtype=np.float32)
+
+    def negated(self) -> Perceptron:
+        """The perceptron whose logits are this one's with the sign turned."""
+        weights = (*self.weights[:-1], -self.weights[-1])
+        return replace(self, weights=weights, biases=(*self.biases[:-1], -self.biases[-1]))
 
     def to_arrays(self, prefix: str) -> dict[str, Array]:
         """Named arrays for an npz file; `from_arrays` reads them back."""

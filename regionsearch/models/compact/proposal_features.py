@@ -78,7 +78,7 @@ def _without_copies(tree: MergeTree, sizes: Array) -> NDArray[np.bool_]:
         ancestor = kept_above[parents[node]]
         if areas[node] > NEAR_COPY * areas[ancestor]:
             kept_above[node] = ancestor
-    return np.asarray(kept_above) == np.arange(len(tree))
+    return np.asarray(kept_above == np.arange(len(tree)), dtype=np.bool_)
 
 
 def candidate_features(
@@ -192,7 +192,7 @@ def _ancestry(tree: MergeTree, nodes: NDArray[np.int32], all_sizes: Array, all_b
     order = np.argsort(np.argsort(made, kind="stable"), kind="stable") / len(tree)
     swallowed = np.where(nodes == len(tree) - 1, 10.0, made[parents])
     swallowed_peak = np.where(nodes == len(tree) - 1, 10.0, peak[parents])
-    return [
+    columns = [
         made[nodes],
         swallowed,
         swallowed - made[nodes],
@@ -207,6 +207,7 @@ def _ancestry(tree: MergeTree, nodes: NDArray[np.int32], all_sizes: Array, all_b
         np.log((all_sizes[parents] - all_sizes[nodes]) / total + 1e-3),
         np.where(nodes == len(tree) - 1, 10.0, made[grandparents]),
     ]
+    return [np.asarray(column, dtype=np.float32) for column in columns]
 
 
 def _contrasts(described: DescribedSuperpixels, members: Array, sizes: Array) -> list[Array]:
@@ -234,11 +235,12 @@ def _contrasts(described: DescribedSuperpixels, members: Array, sizes: Array) ->
         columns.append(np.sqrt(np.maximum(region @ squares - np.square(mean).sum(axis=1), 0)))
     thing = described.thing
     mean_thing = region @ thing
+    ring_thing, rest_thing = ring @ thing, rest @ thing
     columns += [
         mean_thing,
-        ring @ thing,
-        mean_thing - ring @ thing,
-        mean_thing - rest @ thing,
+        ring_thing,
+        mean_thing - ring_thing,
+        mean_thing - rest_thing,
         np.sqrt(np.maximum(region @ np.square(thing) - np.square(mean_thing), 0)),
         weighted @ thing / np.maximum(superpixels.sizes @ thing, 1e-6),
         region @ (thing > 0.5).astype(np.float32),

@@ -9,6 +9,11 @@ from regionsearch.models.compact.superpixels import Superpixels
 from regionsearch.regions import Mask
 
 
+def middles(small: int, large: int) -> NDArray[np.intp]:
+    """For each of `large` pixels the one of `small` under its middle; either may be the longer row."""
+    return (2 * np.arange(large) + 1) * small // (2 * large)
+
+
 class RegionMasks:
     """Turns sets of superpixels of one picture into masks of its full size, one at a time.
 
@@ -22,9 +27,9 @@ class RegionMasks:
         self._by_column = np.ascontiguousarray(superpixels.labels.T)
         columns, rows = self._by_column.shape
         # Working row or column under the middle of each full one, and the first full row of each working row.
-        self._column_of = (2 * np.arange(self._width) + 1) * columns // (2 * self._width)
-        row_of = (2 * np.arange(self._height) + 1) * rows // (2 * self._height)
-        self._row_start = np.searchsorted(row_of, np.arange(rows))
+        self._column_of = middles(columns, self._width)
+        self._row_of = middles(rows, self._height)
+        self._row_start = np.searchsorted(self._row_of, np.arange(rows))
 
     def mask(self, members: NDArray[np.bool_]) -> Mask:
         """The mask of the superpixels for which `members`, (n,) bool, is true; at least one is."""
@@ -53,14 +58,10 @@ class RegionMasks:
         """(n,) float32: how much of each superpixel, in working pixels, a dense mask of the picture's
         size covers, sampled at the middle of each working pixel."""
         columns, rows = self._by_column.shape
-        down = (2 * np.arange(rows) + 1) * self._height // (2 * rows)
-        right = (2 * np.arange(columns) + 1) * self._width // (2 * columns)
-        covered = pixels[down][:, right].T
+        covered = pixels[middles(self._height, rows)][:, middles(self._width, columns)].T
         count = int(self._by_column.max()) + 1
         return np.bincount(self._by_column[covered], minlength=count).astype(np.float32)
 
     def superpixel_at(self, x: float, y: float) -> int:
         """The superpixel under a point of the picture, pixels, which lies within it."""
-        rows = self._by_column.shape[1]
-        row = (2 * int(y) + 1) * rows // (2 * self._height)
-        return int(self._by_column[self._column_of[int(x)], row])
+        return int(self._by_column[self._column_of[int(x)], self._row_of[int(y)]])

@@ -32,6 +32,7 @@ from regionsearch.models.compact.proposal_features import Candidates, find_candi
 from regionsearch.models.compact.proposal_ranking import select
 from regionsearch.models.compact.region_masks import RegionMasks
 from regionsearch.models.compact.segmenter_weights import SegmenterWeights, read_weights
+from regionsearch.models.compact.single_thread import single_threaded_products
 from regionsearch.models.compact.superpixels import cut_superpixels
 from regionsearch.models.features import Backbone, DenseFeatures
 from regionsearch.models.segmenter import DEFAULT_ENTITY_LIMIT, SegmenterInfo
@@ -94,7 +95,8 @@ class CompactSegmenter:
         if not 1 <= limit <= MAX_ENTITY_LIMIT:
             raise InvalidRequest(f"{limit} entities an image asked for; from 1 to {MAX_ENTITY_LIMIT} can be")
         passes = self._passes(images, features)
-        return [self._propose(image, own, limit) for image, own in zip(images, passes, strict=True)]
+        with single_threaded_products():
+            return [self._propose(image, own, limit) for image, own in zip(images, passes, strict=True)]
 
     def prompt(self, image: Image, region: RegionPrompt, features: DenseFeatures | None = None) -> Mask:
         """The mask that the region means, of the image's size; see `pointing.region_meant`.
@@ -105,9 +107,10 @@ class CompactSegmenter:
 
         def pointed_tree() -> PointedTree:
             (own,) = self._passes([image], None if features is None else [features])
-            found = candidates(
-                self._weights, image, own, min_box_area=POINTED_MIN_BOX_AREA, min_area=POINTED_MIN_AREA
-            )
+            with single_threaded_products():
+                found = candidates(
+                    self._weights, image, own, min_box_area=POINTED_MIN_BOX_AREA, min_area=POINTED_MIN_AREA
+                )
             superpixels = found.described.superpixels
             return PointedTree(
                 RegionMasks(superpixels), found.candidates, found.scores, superpixels.labels.size
@@ -125,7 +128,8 @@ class CompactSegmenter:
         for own in features:
             if own.source != self._network.source:
                 raise InvalidRequest(
-                    f"features of {own.source!r} were handed to a segmenter that reads {self._network.source!r}"
+                    f"features of {own.source!r} were handed to a segmenter that reads "
+                    f"{self._network.source!r}"
                 )
         return cast(list[CompactFeatures], list(features))
 
@@ -133,9 +137,8 @@ class CompactSegmenter:
         found = candidates(self._weights, image, features)
         members = found.candidates.members
         superpixels = found.described.superpixels
-        chosen = select(
-            found.scores, found.candidates.boxes, (members * superpixels.sizes) @ members.T, limit
-        )
+        shared = np.asarray((members * superpixels.sizes) @ members.T, dtype=np.float32)
+        chosen = select(found.scores, found.candidates.boxes, shared, limit)
         if len(chosen) == 0:
             return Entities.whole_frame(image.height, image.width)
         masks = RegionMasks(superpixels)
@@ -148,7 +151,7 @@ def candidates(
     """Everything that the picture's merge tree offers, scored. `least`: see `find_candidates`."""
     superpixels = cut_superpixels(image, features.levels)
     described = describe(superpixels, weights.scale, weights.thing)
-    tree = build_merge_tree(described, lambda pairs: -weights.affinity(pairs))
+    tree = build_merge_tree(described, weights.affinity.negated())
     found = find_candidates(described, tree, **least)
     scores: NDArray[np.float32] = sigmoid(mean_logit(weights.rankers, found.features))
     return _Candidates(described, tree, found, scores)

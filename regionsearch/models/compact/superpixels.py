@@ -84,7 +84,6 @@ def cut_superpixels(image: Image, levels: Mapping[int, Array]) -> Superpixels:
 
     pixels = working_picture(image)
     labels = _labels(pixels)
-    height, width = labels.shape
     flat = labels.ravel()
     count = int(flat.max()) + 1
     sizes = np.bincount(flat, minlength=count).astype(np.float32)

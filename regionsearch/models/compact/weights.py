@@ -44,7 +44,7 @@ TEXT_TOKENIZER = WeightFile(
 )
 
 
-NEEDED_PACKAGES = ("onnx", "onnxruntime", "safetensors", "scipy", "skimage", "tokenizers")
+NEEDED_PACKAGES = ("onnx", "onnxruntime", "safetensors", "scipy", "skimage", "threadpoolctl", "tokenizers")
 """What the compact models import, by module name."""
 
 
