@@ -24,11 +24,11 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         try:
             answer = self._backend.engine.search(collection, query)
         except InvalidRegion as error:
-            # The engine knows one region and one image; only here do they sit in named fields.
-            error.field = error.field or "regions[0]"
+            # The engine and its models know one region and one image; here they sit in named fields.
+            error.field = "regions[0]"
             raise
         except InvalidImage as error:
-            error.field = error.field or "image"
+            error.field = "image"
             raise
         check_alive(context)
         return answer_to_message(answer, request)

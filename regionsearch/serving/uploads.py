@@ -10,7 +10,7 @@ import grpc
 
 from regionsearch.collection import Collection
 from regionsearch.collection.records import MAX_PAYLOAD_BYTES
-from regionsearch.collection.validation import check_image_id
+from regionsearch.collection.validation import MAX_PAYLOAD_DEPTH, check_image_id
 from regionsearch.config import Limits
 from regionsearch.errors import InvalidImage, InvalidRecord, InvalidRequest
 from regionsearch.images import content_hash
@@ -73,7 +73,7 @@ def bring_in(
             ),
             failures=[
                 # Ids, payloads and sizes were judged before: what the pipeline refuses is a picture.
-                failure_message(failure.source, places[failure.source], InvalidImage(failure.reason))
+                failure_message(failure.source, places[failure.source], InvalidImage.reason, failure.reason)
                 for failure in outcome.failures
             ],
             entities=outcome.entities,
@@ -95,7 +95,7 @@ def _in_batches(
         try:
             image = judged(upload, limits)
         except InvalidRequest as error:
-            yield BatchOutcome([], [failure_message(upload.image_id, place, error)])
+            yield BatchOutcome([], [failure_message(upload.image_id, place, error.reason, error.message)])
             continue
         # Two pictures with one id never share a batch: the later one replaces the earlier.
         repeated = any(image.image_id == other.image_id for _, other in batch)
@@ -132,9 +132,10 @@ def payload_of(text: str) -> dict[str, object]:
             f"payload has {len(text.encode())} bytes; the limit is {MAX_PAYLOAD_BYTES}", field="payload_json"
         )
     try:
-        payload = json.loads(text)
+        payload = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise InvalidRecord(f"payload is not JSON: {error}", field="payload_json") from error
+    _refuse_what_cannot_be_kept(payload)
     if not isinstance(payload, dict):
         raise InvalidRecord(
             f"payload is a JSON {type(payload).__name__}, not an object", field="payload_json"
@@ -142,10 +143,33 @@ def payload_of(text: str) -> dict[str, object]:
     return payload
 
 
-def failure_message(image_id: str, place: int, error: InvalidRequest) -> pb.UpsertFailure:
+def _refuse_what_cannot_be_kept(value: object, depth: int = 0) -> None:
+    if depth > MAX_PAYLOAD_DEPTH:
+        raise InvalidRecord(f"payload is nested more than {MAX_PAYLOAD_DEPTH} deep", field="payload_json")
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidRecord(
+                "payload has a lone surrogate, which is no text", field="payload_json"
+            ) from error
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            _refuse_what_cannot_be_kept(key, depth + 1)
+            _refuse_what_cannot_be_kept(part, depth + 1)
+    elif isinstance(value, list):
+        for part in value:
+            _refuse_what_cannot_be_kept(part, depth + 1)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"JSON has no {name}")
+
+
+def failure_message(image_id: str, place: int, reason: str, message: str) -> pb.UpsertFailure:
     return pb.UpsertFailure(
         image_id=shortened(image_id, MESSAGE_BYTES),
         position=place,
-        reason=error.reason,
-        message=shortened(error.message, MESSAGE_BYTES),
+        reason=reason,
+        message=shortened(message, MESSAGE_BYTES),
     )

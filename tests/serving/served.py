@@ -1,0 +1,84 @@
+"""What the tests of the service share: pictures, limits, and how a refusal is read."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import grpc
+import numpy as np
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from PIL import Image as PilImage
+
+from regionsearch.client import Client
+from regionsearch.client.channel import Stubs
+from regionsearch.config import Limits
+from regionsearch.models.dummy import COLOURS
+from regionsearch.serving.backend import Backend
+
+LIMITS = Limits(
+    image_megapixels=1.0,
+    image_bytes=200_000,
+    text_characters=300,
+    hits=50,
+    batch_images=13,
+    message_bytes=1_000_000,
+    concurrent_calls=16,
+)
+"""Small, so that breaking them costs nothing."""
+
+
+_COLOURS = [colour for name, colour in COLOURS.items() if name != "white"]
+
+
+def png(seed: int, width: int = 60, height: int = 40) -> bytes:
+    """Two blocks of different colours on white, entities 1 and 0 to the dummy models: a small one in
+    the left half and a larger one in the right. No two seeds give the same bytes; the first 132 differ
+    in their colours."""
+    left, right = seed % 12, (seed % 12 + 1 + seed // 12 % 11) % 12
+    pixels = np.full((height, width, 3), 255, dtype=np.uint8)
+    pixels[height // 5 : -height // 5, width // 12 : width // 3] = _COLOURS[left]
+    pixels[height // 8 : -height // 8, 7 * width // 12 : -width // 12] = _COLOURS[right]
+    pixels[0, 0] = (255 - seed % 50, 255 - seed // 50 % 50, 255 - seed // 2500)
+    target = io.BytesIO()
+    PilImage.fromarray(pixels).save(target, "PNG")
+    return target.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a client is told: status, reason and request field."""
+
+    code: grpc.StatusCode
+    reason: str
+    field: str | None
+    message: str
+
+
+def refusal_of(call: Callable[[], object]) -> Refusal:
+    """The status that ends the call, which must have one, with its details."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    status = rpc_status.from_call(caught.value)
+    assert status is not None, caught.value
+    info, request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    for detail in status.details:
+        for known in (info, request):
+            if detail.Is(known.DESCRIPTOR):
+                detail.Unpack(known)
+    assert info.domain == "regionsearch"
+    field = request.field_violations[0].field if request.field_violations else None
+    return Refusal(caught.value.code(), info.reason, field, status.message)
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running server: its parts, a client, and the bare stubs for what the client would not send."""
+
+    address: str
+    backend: Backend
+    client: Client
+    stubs: Stubs
