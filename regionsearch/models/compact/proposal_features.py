@@ -222,7 +222,7 @@ def _contrasts(described: DescribedSuperpixels, members: Array, sizes: Array) ->
     edge = superpixels.border.sum(axis=1)
     edge /= edge.sum()
 
-    columns: list[Array] = []
+    columns: list[NDArray[np.floating]] = []
     for name in CONTRAST_GROUPS:
         values = described.deep[name] if name in described.deep else superpixels.groups[name]
         mean = region @ values
@@ -245,4 +245,4 @@ def _contrasts(described: DescribedSuperpixels, members: Array, sizes: Array) ->
         weighted @ thing / np.maximum(superpixels.sizes @ thing, 1e-6),
         region @ (thing > 0.5).astype(np.float32),
     ]
-    return columns
+    return [np.asarray(column, dtype=np.float32) for column in columns]
