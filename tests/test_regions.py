@@ -276,7 +276,7 @@ def test_a_dense_mask_of_another_shape_is_refused(shape: tuple[int, ...]) -> Non
 
 def test_a_dense_mask_of_numbers_is_refused() -> None:
     with pytest.raises(InvalidRegion, match="uint8"):
-        Mask.from_array(np.zeros((4, 4), dtype=np.uint8))  # type: ignore[arg-type]
+        Mask.from_array(np.zeros((4, 4), dtype=np.uint8))
 
 
 def test_the_counts_of_a_mask_cannot_be_changed_afterwards() -> None:
