@@ -32,6 +32,7 @@ from regionsearch.client.channel import (
 )
 from regionsearch.client.failures import error_from
 from regionsearch.client.pictures import Picture
+from regionsearch.client.remembering import Remembering
 from regionsearch.client.requests import BoxLike, MaskLike, PointLike, PolygonLike
 from regionsearch.errors import DeadlineExceeded, Unavailable
 from regionsearch.regions import RegionPrompt
@@ -61,6 +62,10 @@ class AsyncClient:
         self._timeout = timeout
         self._channel = grpc.aio.insecure_channel(address, options=channel_options(max_message_bytes))
         self._stubs = Stubs(self._channel)
+        # grpc.aio loses the status of a stream that the server ends while a message is being written
+        # ("Internal error from Core"). The one streaming call therefore goes over an ordinary channel.
+        self._stream_channel = grpc.insecure_channel(address, options=channel_options(max_message_bytes))
+        self._stream_stubs = Stubs(self._stream_channel)
 
     # collections
 
@@ -139,21 +144,21 @@ class AsyncClient:
     ) -> StreamReport:
         """Stores any number of pictures in one call, no faster than the server takes them, and counts
         them. timeout: of the whole stream; None waits for ever."""
-        uploads = requests.upload_stream(collection, requests.uploads(images, ids, payloads))
-        call = self._stubs.images.UpsertImageStream(timeout=timeout)
+        uploads = Remembering(requests.upload_stream(collection, requests.uploads(images, ids, payloads)))
+        call = self._stream_stubs.images.UpsertImageStream.future(uploads, timeout=timeout)
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        call.add_done_callback(lambda _: loop.call_soon_threadsafe(ended.set))
         try:
-            while (message := await asyncio.to_thread(next, uploads, None)) is not None:
-                await call.write(message)
-            await call.done_writing()
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            # The server ended the call before our last picture; its status says why.
-            pass
-        except BaseException:
+            await ended.wait()
+        except asyncio.CancelledError:
             call.cancel()
             raise
         try:
-            response = await call
-        except grpc.aio.AioRpcError as error:
+            response = call.result()
+        except grpc.RpcError as error:
+            if uploads.error is not None:
+                # The stream ended because a picture of ours could not be read.
+                raise uploads.error from None
             raise error_from(error) from error
         return responses.stream_report(response)
 
@@ -283,6 +288,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Ends the connection; calls in flight are cancelled."""
+        self._stream_channel.close()
         await self._channel.close(None)
 
     async def __aenter__(self) -> Self:

@@ -30,6 +30,7 @@ from regionsearch.client.channel import (
 )
 from regionsearch.client.failures import error_from
 from regionsearch.client.pictures import Picture
+from regionsearch.client.remembering import Remembering
 from regionsearch.client.requests import BoxLike, MaskLike, PointLike, PolygonLike
 from regionsearch.errors import DeadlineExceeded, Unavailable
 from regionsearch.regions import RegionPrompt
@@ -133,7 +134,7 @@ class Client:
     ) -> StreamReport:
         """Stores any number of pictures in one call, no faster than the server takes them, and counts
         them. timeout: of the whole stream; None waits for ever."""
-        uploads = _Remembering(requests.upload_stream(collection, requests.uploads(images, ids, payloads)))
+        uploads = Remembering(requests.upload_stream(collection, requests.uploads(images, ids, payloads)))
         try:
             response = self._stubs.images.UpsertImageStream(uploads, timeout=timeout)
         except grpc.RpcError as error:
@@ -288,24 +289,3 @@ class Client:
             )
         except grpc.RpcError as error:
             raise error_from(error) from error
-
-
-class _Remembering:
-    """Hands on what an iterator yields, and keeps the error that ended it: gRPC reads it in a thread of
-    its own and would report no more than that something failed."""
-
-    def __init__(self, messages: Iterator[images_pb2.UpsertImageStreamRequest]) -> None:
-        self._messages = messages
-        self.error: Exception | None = None
-
-    def __iter__(self) -> Iterator[images_pb2.UpsertImageStreamRequest]:
-        return self
-
-    def __next__(self) -> images_pb2.UpsertImageStreamRequest:
-        try:
-            return next(self._messages)
-        except StopIteration:
-            raise
-        except Exception as error:
-            self.error = error
-            raise
