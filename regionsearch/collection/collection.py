@@ -109,6 +109,7 @@ class Collection:
                     buried.append(old.number)
                     self._remember_buried(old.number, image_id)
             generation = self._rows.commit_counters(transaction, counters)
+            self._environment.keep_room(transaction)
             return results, lambda: self._arms.publish(Change(generation, buried, added))
 
         size = sum(len(each.body) + len(each.pixels or b"") for each in encoded.values())

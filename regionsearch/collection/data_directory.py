@@ -78,8 +78,7 @@ class DataDirectory:
 
     def fill(self) -> float:
         """Share of the map that is in use, 0 to 1: writes end in StorageFull at 1."""
-        info = self._environment.info()
-        return (info["last_pgno"] + 1) * info["page_size"] / info["map_size"]
+        return self._environment.fill()
 
     def create_collection(self, spec: CollectionSpec) -> Collection:
         """Raises CollectionExists, InvalidRequest (name or another part), ReadOnly, StorageFull."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import threading
 import time
 from collections.abc import Iterator
@@ -26,6 +27,10 @@ from regionsearch.errors import (
 DEFAULT_MAP_SIZE = 1 << 40
 """Bytes of address space, 1 TiB: sparse, so it costs nothing until it is filled, and is never resized."""
 MAX_READERS = 1_024
+ROOM_TO_DELETE = 1 << 20
+_WATCHED_FILL = 0.5
+NEARLY_FULL_BYTES = 64 << 20
+"""As much as one group commit writes."""
 FREE_TAIL_BYTES = 16 << 20
 """A catalog that is shorter than it says by more than this has lost something; less can be pages that
 were free when its writer was killed."""
@@ -53,13 +58,26 @@ def storage_error(error: lmdb.Error, path: Path) -> RegionSearchError:
     text = str(error)
     if isinstance(error, lmdb.MapFullError):
         return StorageFull(f"the map of data directory '{path}' is full (map_size)")
-    if any(os.strerror(number) in text for number in _NO_SPACE):
+    if any(os.strerror(number) in text for number in _NO_SPACE) or (
+        os.strerror(errno.EIO) in text and _is_nearly_full(path)
+    ):
         return StorageFull(f"no space left for data directory '{path}': {text}")
     if isinstance(error, (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.PanicError)):
         return DataLoss(f"the catalog of data directory '{path}' is damaged: {text}")
     if isinstance(error, lmdb.VersionMismatchError):
         return UnsupportedFormat(f"the catalog of data directory '{path}' has another LMDB version: {text}")
     return RegionSearchError(f"the catalog of data directory '{path}' failed: {text}")
+
+
+def _is_nearly_full(path: Path) -> bool:
+    """Where a disk's last bytes take a part of what is written, LMDB calls it an input/output error."""
+    system = os.statvfs(path)
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = max((file.stat().st_size for file in path.glob("*/data.mdb")), default=0)
+    room = system.f_bavail * system.f_frsize
+    if limit != resource.RLIM_INFINITY:
+        room = min(room, limit - size)
+    return room < NEARLY_FULL_BYTES
 
 
 class Environment:
@@ -142,8 +160,7 @@ class Environment:
         )
 
     def _expected_bytes(self) -> int:
-        info = self.info()
-        return (info["last_pgno"] + 1) * info["page_size"]
+        return (int(self._handle.info()["last_pgno"]) + 1) * self._page_size
 
     def _fill_up_file(self) -> None:
         expected = self._expected_bytes()
@@ -194,9 +211,34 @@ class Environment:
                 if self._transactions == 0:
                     self._idle.notify_all()
 
-    def info(self) -> dict[str, int]:
-        """`map_size`, `last_pgno`, `num_readers` and what else LMDB tells of itself."""
-        return {**self._handle.info(), "page_size": self._page_size}
+    def fill(self) -> float:
+        """Share of the map that is or was in use, 0 to 1."""
+        return self._expected_bytes() / int(self._handle.info()["map_size"])
+
+    def keep_room(self, transaction: Any) -> None:
+        """Called by writes that add: makes them fail (StorageFull, later) before the map is so full that
+        nothing can be deleted any more, for deleting copies pages too."""
+        if self.fill() < _WATCHED_FILL:
+            return
+        room = min(ROOM_TO_DELETE, int(self._handle.info()["map_size"]) // 8)
+        # Page by page, for the free ones need not lie side by side.
+        names = [b"room%d" % number for number in range(room // self._page_size)]
+        for name in names:
+            transaction.put(name, bytes(self._page_size - 100), db=self._databases["format"])
+        for name in names:
+            transaction.delete(name, db=self._databases["format"])
+
+    def turn_over(self) -> bool:
+        """Commits next to nothing: LMDB uses what a transaction freed again from the second after it on.
+
+        False when there is no room even for that.
+        """
+        try:
+            with self.transaction(write=True) as transaction:
+                transaction.put(b"turn", os.urandom(8), db=self._databases["format"])
+        except StorageFull:
+            return False
+        return True
 
     def close(self) -> None:
         """Gives up one open; after the last one, waits for transactions under way and closes."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from regionsearch.collection.environment import Environment
-from regionsearch.errors import FailedPrecondition, RegionSearchError
+from regionsearch.errors import FailedPrecondition, RegionSearchError, StorageFull
 
 GROUP_BYTES = 64 << 20
 GROUP_REQUESTS = 1_000
@@ -94,7 +94,7 @@ class GroupCommit:
             size += request.size
         return group
 
-    def _commit(self, group: list[_Request]) -> None:
+    def _commit(self, group: list[_Request], *, last_try: bool = False) -> None:
         applied: list[_Request] = []
         refused: list[tuple[_Request, RegionSearchError]] = []
         try:
@@ -109,6 +109,8 @@ class GroupCommit:
             if len(group) > 1:
                 for request in group:
                     self._commit([request])
+            elif isinstance(error, StorageFull) and not last_try and self._environment.turn_over():
+                self._commit(group, last_try=True)
             else:
                 group[0].future.set_exception(error)
             return
