@@ -94,14 +94,15 @@ def painted(entities: Entities, height: int, width: int) -> NDArray[np.int64]:
 
 def covering(segments: NDArray[np.int64], by: NDArray[np.int64]) -> float:
     """How well the regions of `by` cover `segments` (Arbeláez et al. 2011, equation 3): the mean, over the
-    segments weighted by their pixels, of the best intersection over union. 0 to 1."""
-    ours = np.unique(segments.ravel(), return_inverse=True)[1].ravel()
-    theirs = np.unique(by.ravel(), return_inverse=True)[1].ravel()
-    columns = int(theirs.max()) + 1
-    shared = np.bincount(ours * columns + theirs, minlength=(int(ours.max()) + 1) * columns)
+    segments weighted by their pixels, of the best intersection over union. 0 to 1.
+    Labels are small numbers, 0 or more."""
+    columns = int(by.max()) + 1
+    shared = np.bincount((segments * columns + by).ravel(), minlength=(int(segments.max()) + 1) * columns)
     shared = shared.reshape(-1, columns).astype(np.float64)
     sizes, other_sizes = shared.sum(axis=1), shared.sum(axis=0)
-    overlaps = shared / (sizes[:, None] + other_sizes[None] - shared)
+    union = sizes[:, None] + other_sizes[None] - shared
+    # A label that no pixel has overlaps with nothing, itself included.
+    overlaps = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
     return float((sizes * overlaps.max(axis=1)).sum() / sizes.sum())
 
 
