@@ -50,7 +50,8 @@ def fit_perceptron(
         optimiser = torch.optim.AdamW(
             network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
-        steps = recipe.epochs * -(-len(inputs) // recipe.batch)
+        # A cycle of fewer steps than this has no warm-up, which the schedule cannot divide by.
+        steps = max(20, recipe.epochs * -(-len(inputs) // recipe.batch))
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, recipe.learning_rate, total_steps=steps, pct_start=0.1
         )
