@@ -27,8 +27,8 @@ MAY_USE: dict[str, set[str]] = {
     "config": {"errors"},
     "models": VALUES,
     "collection": VALUES,
-    "ingest": STORED,
-    "search": STORED | {"ingest"},
+    "ingest": STORED | {"config"},
+    "search": STORED | {"ingest", "config"},
     "evaluation": STORED | {"ingest", "search", "config"},
     "training": STORED | {"ingest", "search", "config"},
     # `v1` are the modules generated from proto/, `__init__` is the package's own version.
