@@ -60,7 +60,7 @@ def _open_to_write(path: Path, map_size: int) -> tuple[Environment, WriterLock]:
         else:
             _remove_unfinished_catalog(path)
             (path / CATALOG).mkdir(exist_ok=True)
-        environment = Environment.open(path / CATALOG, writable=True, map_size=map_size)
+        environment = Environment.open(path / CATALOG, writable=True, map_size=map_size, create=not marked)
         try:
             if marked:
                 _check_format(environment, path)
@@ -86,7 +86,7 @@ def _open_to_read(path: Path, map_size: int) -> tuple[Environment, WriterLock | 
     _check_catalog_is_there(path)
     catalog = path / CATALOG
     # LMDB registers its readers in lock.mdb, so that a writer spares the pages they read.
-    registers = os.access(catalog / "lock.mdb", os.R_OK | os.W_OK)
+    registers = _may_write(catalog / "lock.mdb" if (catalog / "lock.mdb").exists() else catalog)
     lock = None if registers else WriterLock(path / LOCK, "shared")
     try:
         environment = Environment.open(catalog, writable=False, map_size=map_size, lock=registers)
@@ -173,6 +173,10 @@ def _check_format(environment: Environment, path: Path) -> None:
             f"the catalog of data directory '{path}' has format {stored.decode('ascii', 'replace')}; "
             f"this version reads format {FORMAT}"
         )
+
+
+def _may_write(path: Path) -> bool:
+    return os.access(path, os.R_OK | os.W_OK, effective_ids=True)
 
 
 def _sync_folder(path: Path) -> None:

@@ -96,9 +96,12 @@ class Environment:
         self._file_bytes = 0
 
     @staticmethod
-    def open(catalog: Path, *, writable: bool, map_size: int, lock: bool = True) -> Environment:
+    def open(
+        catalog: Path, *, writable: bool, map_size: int, create: bool = False, lock: bool = True
+    ) -> Environment:
         """Opens `catalog`, a folder that exists, or shares what this process has open.
 
+        create: makes what is missing; otherwise that is DataLoss.
         lock: False only where nothing can be written: without it LMDB cannot see this reader.
         Raises DataDirectoryInUse when this process has it open for reading and asks to write,
         DataLoss, UnsupportedFormat, ReadOnly, StorageFull.
@@ -120,7 +123,7 @@ class Environment:
                     os.fspath(catalog),
                     map_size=map_size,
                     readonly=not writable,
-                    create=writable,
+                    create=create,
                     lock=lock,
                     max_dbs=len(SUB_DATABASES),
                     max_readers=MAX_READERS,
@@ -132,7 +135,7 @@ class Environment:
                 environment._refuse_cut_file()
                 if lock:
                     handle.reader_check()
-                environment._open_databases()
+                environment._open_databases(create=create)
             except BaseException:
                 handle.close()
                 raise
@@ -170,10 +173,10 @@ class Environment:
                 os.truncate(data, expected)
             self._file_bytes = expected
 
-    def _open_databases(self) -> None:
+    def _open_databases(self, *, create: bool) -> None:
         try:
             for name in SUB_DATABASES:
-                self._databases[name] = self._handle.open_db(name.encode(), create=self.writable)
+                self._databases[name] = self._handle.open_db(name.encode(), create=create)
         except lmdb.NotFoundError as error:
             raise DataLoss(f"the catalog in '{self.catalog}' lacks a part: {error}") from error
         except lmdb.Error as error:
