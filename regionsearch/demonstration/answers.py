@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from regionsearch.demonstration.questions import Question
+from regionsearch.demonstration.questions import Question, mask_from_view
 from regionsearch.images import Image
 from regionsearch.regions import Box, Mask, mask_iou
 
@@ -54,15 +54,19 @@ class Answer:
 
     @property
     def overlap(self) -> float | None:
-        """Mask IoU, 0 to 1, of the entity returned for that photo with the thing that was asked for."""
-        if self.question.expected is None or self.rank is None:
+        """`overlap_of` the hit at that place."""
+        return None if self.rank is None else self.overlap_of(self.found[self.rank - 1])
+
+    def overlap_of(self, hit: Found) -> float | None:
+        """Mask IoU, 0 to 1, of a hit's entity with what was asked for; None unless the hit is the photo
+        that the question was made from.
+
+        What a click asks for is what the segmenter takes it to mean: the region that was used.
+        """
+        expected = self.question.expected
+        if expected is None or hit.image_id != expected.image_id:
             return None
-        return overlap_with(self.found[self.rank - 1], self.question)
-
-
-def overlap_with(hit: Found, question: Question) -> float | None:
-    """Mask IoU of a hit's entity with the thing asked for; None unless the hit is that thing's photo."""
-    expected = question.expected
-    if expected is None or hit.image_id != expected.image_id:
-        return None
-    return mask_iou(hit.mask, expected.mask)
+        asked = expected.mask
+        if self.question.kind == "point" and self.used is not None:
+            asked = mask_from_view(self.used, asked.height, asked.width)
+        return mask_iou(hit.mask, asked)

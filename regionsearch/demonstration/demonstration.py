@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -14,11 +15,11 @@ from regionsearch.client import Client
 from regionsearch.demonstration.answers import Answer
 from regionsearch.demonstration.collection_reader import CollectionReader
 from regionsearch.demonstration.contact_sheet import draw_contact_sheet
-from regionsearch.demonstration.questions import ADDED_WORDS, NEUTRAL_WORDS, plan_questions
+from regionsearch.demonstration.questions import ADDED_WORDS, NEUTRAL_WORDS, more_like_this, plan_questions
 from regionsearch.demonstration.sample_photos import SAMPLE_ADDED_WORDS, SAMPLE_WORDS, copy_sample_photos
 from regionsearch.demonstration.server_process import ServerProcess
 from regionsearch.demonstration.web_page import contact_sheet_page
-from regionsearch.demonstration.wording import SheetFacts, counted, verdict
+from regionsearch.demonstration.wording import SheetFacts, verdict
 from regionsearch.errors import InvalidRequest
 
 COLLECTION = "demo"
@@ -26,6 +27,10 @@ HITS = 4
 """Hits shown for each question."""
 PHOTOS_CONSIDERED = 24
 """Photos that questions are made from; a large collection is sampled evenly."""
+SIMILAR_TRIED = 6
+"""Things that `more like this` is asked about; the one with the best answer is shown."""
+FAILURES_TOLD = 5
+"""Photos that could not be read and are named one by one."""
 PNG_NAME, HTML_NAME = "contact-sheet.png", "contact-sheet.html"
 
 Tell = Callable[[str], None]
@@ -72,7 +77,7 @@ def run_demonstration(settings: Settings, tell: Tell) -> list[Answer]:
         folder = settings.folder or copy_sample_photos(Path(scratch) / "photos")
         data = settings.data or Path(scratch) / "data"
         tell(f"indexing {_source(settings)}")
-        _index(settings, folder, data)
+        _index(settings, folder, data, tell)
         tell("starting a server")
         with ServerProcess(data) as server, Client(server.address) as client:
             reader = CollectionReader(client, COLLECTION, folder, settings.max_megapixels)
@@ -81,13 +86,16 @@ def run_demonstration(settings: Settings, tell: Tell) -> list[Answer]:
                 _source(settings), collection.images, collection.entities, collection.embedder.name
             )
             sample = settings.folder is None
+            photos = reader.photos(PHOTOS_CONSIDERED)
             questions = plan_questions(
-                reader.photos(PHOTOS_CONSIDERED),
+                photos,
                 settings.words or (SAMPLE_WORDS if sample else NEUTRAL_WORDS),
                 SAMPLE_ADDED_WORDS if sample else ADDED_WORDS,
             )
-            tell(f"asking {counted(len(questions), 'question')} at {server.address}")
+            tell(f"asking at {server.address}")
             answers = [reader.ask(question, HITS) for question in questions]
+            similar = [reader.ask(question, HITS) for question in more_like_this(photos, SIMILAR_TRIED)]
+            answers += sorted(similar, key=_first_score, reverse=True)[:1]
     started = time.perf_counter()
     _write(settings.output, answers, facts)
     for answer in answers:
@@ -119,8 +127,11 @@ def _prepare_output(settings: Settings) -> None:
         raise InvalidRequest(f"cannot write to {str(output)!r}: {error.strerror}", field="output") from error
 
 
-def _index(settings: Settings, folder: Path, data: Path) -> None:
-    """Runs `regionsearch index`, as a user would; its progress goes to our stderr."""
+def _index(settings: Settings, folder: Path, data: Path, tell: Tell) -> None:
+    """Runs `regionsearch index`, as a user would; its progress goes to our stderr.
+
+    Raises IndexingError, and InvalidRequest when it could read none of the photos.
+    """
     command = [sys.executable, "-m", "regionsearch", "index", str(folder)]
     command += ["--collection", COLLECTION, "--data", str(data), "--json"]
     command += ["--max-megapixels", str(settings.max_megapixels)]
@@ -129,6 +140,14 @@ def _index(settings: Settings, folder: Path, data: Path) -> None:
     finished = subprocess.run(command, stdout=subprocess.PIPE, check=False)
     if finished.returncode != 0:
         raise IndexingError(finished.returncode)
+    report = json.loads(finished.stdout)
+    failed = [f"{failure['source']}: {failure['reason']}" for failure in report["failed"]]
+    if failed and not report["images"] + report["skipped"]:
+        raise InvalidRequest(f"none of the photos could be indexed; the first: {failed[0]}", field="folder")
+    for line in failed[:FAILURES_TOLD]:
+        tell(f"  left out: {line}")
+    if len(failed) > FAILURES_TOLD:
+        tell(f"  left out: {len(failed) - FAILURES_TOLD} more")
 
 
 def _write(output: Path, answers: list[Answer], facts: SheetFacts) -> None:
@@ -137,12 +156,16 @@ def _write(output: Path, answers: list[Answer], facts: SheetFacts) -> None:
         for name in (PNG_NAME, HTML_NAME):
             beside = output / f".{name}.part"
             if name == PNG_NAME:
-                draw_contact_sheet(answers, facts).save(beside, "PNG", optimize=True)
+                draw_contact_sheet(answers, facts).save(beside, "PNG")
             else:
                 beside.write_text(contact_sheet_page(answers, facts), encoding="utf-8")
             beside.replace(output / name)
     except OSError as error:
         raise InvalidRequest(f"cannot write to {str(output)!r}: {error.strerror}", field="output") from error
+
+
+def _first_score(answer: Answer) -> float:
+    return answer.found[0].score if answer.found else 0.0
 
 
 def _summary(answer: Answer) -> str:

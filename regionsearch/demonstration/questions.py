@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from regionsearch.images import Image
-from regionsearch.regions import Box, Mask, Point, RegionPrompt
+from regionsearch.regions import Box, Mask, Point, RegionPrompt, mask_iou
 
 Kind = Literal["words", "box", "point", "mask", "box + words", "more like this"]
 
@@ -25,6 +25,15 @@ VIEW_BRIGHTNESS = 1.06
 
 SMALLEST_AREA, LARGEST_AREA = 0.02, 0.5
 """Entities between these fractions of their image make good questions: neither a speck nor the scene."""
+
+FULL_CONTRAST = 80.0
+"""Difference of mean colours, of 255, from which on a thing is taken to stand out fully."""
+
+ALIKE_COLOUR = 25.0
+"""Difference of mean colours, of 255, below which two things of a photo look alike."""
+
+THINGS_CONSIDERED = 6
+"""Things of a photo that a question may be about."""
 
 NEUTRAL_WORDS = ("a person", "an animal", "a vehicle")
 """Asked of photos that nothing is known about."""
@@ -80,7 +89,7 @@ def plan_questions(
     words: Sequence[str] = NEUTRAL_WORDS,
     added_words: str = ADDED_WORDS,
 ) -> list[Question]:
-    """Every kind of question, about different photos as far as there are enough.
+    """A question of every kind but `more like this`, about different photos as far as there are enough.
 
     photos: 1 at least, each with an entity at least.
     """
@@ -91,62 +100,44 @@ def plan_questions(
         thing = things[turn % len(things)]
         return thing, by_id[thing.image_id].image
 
-    asked = [Question("words", f"“{text}”", text=text) for text in words]
+    def about_region(turn: int, kind: Kind, sentence: str, text: str | None = None) -> Question:
+        thing, photo = another(turn)
+        mask = mask_in_view(thing.mask)
+        shapes = {
+            "point": lambda: RegionPrompt(points=(deepest_point(mask),)),
+            "mask": lambda: RegionPrompt(mask=mask),
+        }
+        region = shapes.get(kind, lambda: RegionPrompt(box=mask.box()))()
+        return Question(kind, sentence, view_of(photo), region, text, expected=thing)
 
-    thing, photo = another(0)
-    asked.append(
+    return [
+        about_region(0, "box", "What is in this box?"),
+        about_region(1, "point", "What did I click on?"),
+        *(Question("words", f"“{text}”", text=text) for text in words),
+        about_region(2, "box + words", f"This, and “{added_words}”", added_words),
+        about_region(3, "mask", "Where is the thing with this outline?"),
+    ]
+
+
+def more_like_this(photos: Sequence[IndexedPhoto], most: int) -> list[Question]:
+    """The same question about up to `most` things; none when there is no other photo to find.
+
+    Which thing has anything like it elsewhere, only the answers can tell.
+    """
+    if len(photos) < 2:
+        return []
+    by_id = {photo.image_id: photo for photo in photos}
+    return [
         Question(
-            "box",
-            "What is in this box?",
-            picture=view_of(photo),
-            region=RegionPrompt(box=mask_in_view(thing.mask).box()),
-            expected=thing,
+            "more like this",
+            f"Other photos with something like entity {thing.index} of {thing.image_id}",
+            by_id[thing.image_id].image,
+            image_id=thing.image_id,
+            entity=thing.index,
+            outline=thing.mask,
         )
-    )
-    thing, photo = another(1)
-    asked.append(
-        Question(
-            "point",
-            "What did I click on?",
-            picture=view_of(photo),
-            region=RegionPrompt(points=(deepest_point(mask_in_view(thing.mask)),)),
-            expected=thing,
-        )
-    )
-    thing, photo = another(2)
-    asked.append(
-        Question(
-            "mask",
-            "Where is the thing with this outline?",
-            picture=view_of(photo),
-            region=RegionPrompt(mask=mask_in_view(thing.mask)),
-            expected=thing,
-        )
-    )
-    thing, photo = another(3)
-    asked.append(
-        Question(
-            "box + words",
-            f"This, and “{added_words}”",
-            picture=view_of(photo),
-            region=RegionPrompt(box=mask_in_view(thing.mask).box()),
-            text=added_words,
-            expected=thing,
-        )
-    )
-    if len(photos) > 1:
-        thing, photo = another(4)
-        asked.append(
-            Question(
-                "more like this",
-                f"Other photos with something like entity {thing.index} of {thing.image_id}",
-                picture=photo,
-                image_id=thing.image_id,
-                entity=thing.index,
-                outline=thing.mask,
-            )
-        )
-    return asked
+        for thing in _things_worth_asking(photos)[:most]
+    ]
 
 
 def view_of(photo: Image) -> Image:
@@ -168,6 +159,12 @@ def mask_in_view(mask: Mask) -> Mask:
     sx, sy = width / mask.width, height / mask.height
     mirrored = Box((mask.width - box.x1) * sx, box.y0 * sy, (mask.width - box.x0) * sx, box.y1 * sy)
     return Mask.from_box(mirrored, height, width)
+
+
+def mask_from_view(mask: Mask, height: int, width: int) -> Mask:
+    """Where a mask of `view_of(photo)` lies in the photo of height × width pixels."""
+    upright = mask.resized(height, width).to_array()
+    return Mask.from_array(np.asfortranarray(upright[:, ::-1]))
 
 
 def deepest_point(mask: Mask) -> Point:
@@ -194,19 +191,34 @@ def _view_size(width: int, height: int) -> tuple[int, int]:
 
 def _things_worth_asking(photos: Sequence[IndexedPhoto]) -> list[Thing]:
     """The best thing of every photo, best first, then the second best of every photo, and so on."""
-    ranked = [sorted(photo.things, key=_worth, reverse=True) for photo in photos]
-    rounds = max(len(things) for things in ranked)
+    ranked = [_best_things(photo) for photo in photos]
     return [
         thing
-        for place in range(rounds)
-        for thing in sorted(
-            (things[place] for things in ranked if place < len(things)), key=_worth, reverse=True
+        for place in range(THINGS_CONSIDERED)
+        for _, thing in sorted(
+            (things[place] for things in ranked if place < len(things)),
+            key=lambda pair: (pair[0], pair[1].image_id),
+            reverse=True,
         )
     ]
 
 
-def _worth(thing: Thing) -> tuple[bool, float, str, int]:
-    """Things of a fitting size first; then compact ones that look like things of their own.
+def _best_things(photo: IndexedPhoto) -> list[tuple[tuple[bool, float], Thing]]:
+    """A photo's best things with their worth, best first: those of a fitting size before all others.
+
+    Things with many like them in the same photo come late: which of them was meant, nobody could tell.
+    """
+    shapely = sorted(photo.things, key=_shape_worth, reverse=True)[:THINGS_CONSIDERED]
+    judged = []
+    for thing in shapely:
+        fitting, worth = _shape_worth(thing)
+        worth *= 0.2 + contrast(photo.image, thing.mask)
+        judged.append(((fitting, worth / (1 + lookalikes(photo, thing))), thing))
+    return sorted(judged, key=lambda pair: pair[0], reverse=True)
+
+
+def _shape_worth(thing: Thing) -> tuple[bool, float]:
+    """Compact things that look like things of their own, whole within the photo.
 
     How much of its box a thing fills tells a thing from a frame-like strip of background.
     """
@@ -220,4 +232,42 @@ def _worth(thing: Thing) -> tuple[bool, float, str, int]:
             thing.box.y1 >= thing.mask.height,
         )
     )
-    return fitting, thing.objectness * fill * (1 - 0.2 * touched), thing.image_id, thing.index
+    return fitting, thing.objectness * fill * (1 - 0.2 * touched)
+
+
+def contrast(photo: Image, mask: Mask) -> float:
+    """How far the mean colour on the mask is from that of the rest, 0 to 1: patches of a texture, which
+    nobody would ask for, are near 0. Judged on a small copy; 1 for a mask that vanishes in it or fills it."""
+    small = _small_copy(photo)
+    inside = mask.resized(*small.shape[:2]).to_array()
+    if inside.all() or not inside.any():
+        return 1.0
+    apart = small[inside].mean(axis=0) - small[~inside].mean(axis=0)
+    return min(1.0, float(np.abs(apart).mean()) / FULL_CONTRAST)
+
+
+def lookalikes(photo: IndexedPhoto, thing: Thing) -> int:
+    """How many other things of the photo have about the same area and mean colour, and lie elsewhere."""
+    small = _small_copy(photo.image)
+
+    def mean_colour(of: Thing) -> NDArray[np.float32]:
+        inside = of.mask.resized(*small.shape[:2]).to_array()
+        colour: NDArray[np.float32] = small[inside].mean(axis=0) if inside.any() else np.zeros(3, np.float32)
+        return colour
+
+    similar = (
+        other
+        for other in photo.things
+        if other.index != thing.index
+        and 1 / 1.6 < other.area / thing.area < 1.6
+        and mask_iou(other.mask, thing.mask) < 0.3
+    )
+    own = mean_colour(thing)
+    return sum(float(np.abs(mean_colour(other) - own).mean()) < ALIKE_COLOUR for other in similar)
+
+
+def _small_copy(photo: Image) -> NDArray[np.float32]:
+    """(height, width, 3) float32, 0 to 255, the longest side at most 128 pixels."""
+    scale = min(1.0, 128 / max(photo.width, photo.height))
+    size = max(1, round(photo.width * scale)), max(1, round(photo.height * scale))
+    return np.asarray(Pillow.fromarray(photo.pixels).resize(size, Pillow.Resampling.BOX), dtype=np.float32)

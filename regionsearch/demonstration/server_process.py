@@ -53,6 +53,10 @@ class ServerProcess:
             raise
         return self
 
+    @property
+    def process_id(self) -> int:
+        return self._process.pid
+
     def __exit__(
         self,
         kind: type[BaseException] | None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 
-from regionsearch.demonstration.answers import Answer, Found, overlap_with
+from regionsearch.demonstration.answers import Answer, Found
 from regionsearch.demonstration.questions import Question
 
 PART_MEANING = {
@@ -57,12 +57,12 @@ def verdict(answer: Answer) -> str | None:
 
 def badge(hit: Found, answer: Answer) -> str | None:
     """What a hit says about itself when it is the photo that the question was made from."""
-    overlap = overlap_with(hit, answer.question)
+    overlap = answer.overlap_of(hit)
     return None if overlap is None else f"asked about · overlap {overlap:.2f}"
 
 
 def is_good(hit: Found, answer: Answer) -> bool:
-    overlap = overlap_with(hit, answer.question)
+    overlap = answer.overlap_of(hit)
     return overlap is not None and overlap >= GOOD_OVERLAP
 
 

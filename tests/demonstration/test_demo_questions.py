@@ -13,8 +13,12 @@ from regionsearch.demonstration.questions import (
     IndexedPhoto,
     Question,
     Thing,
+    contrast,
     deepest_point,
+    lookalikes,
+    mask_from_view,
     mask_in_view,
+    more_like_this,
     plan_questions,
     view_of,
 )
@@ -54,12 +58,11 @@ def photos() -> list[IndexedPhoto]:
 def test_every_kind_of_question_is_asked_about_another_photo(photos: list[IndexedPhoto]) -> None:
     questions = plan_questions(photos, ("a dog",), "at night")
     assert [question.kind for question in questions] == [
-        "words",
         "box",
         "point",
-        "mask",
+        "words",
         "box + words",
-        "more like this",
+        "mask",
     ]
     about = [question.expected.image_id for question in questions if question.expected]
     assert len(set(about)) == len(about) == 4
@@ -70,11 +73,41 @@ def test_a_question_is_about_a_thing_and_not_about_the_whole_scene(photos: list[
     assert [thing.index for thing in asked] == [1] * len(asked)
 
 
+def test_a_thing_that_stands_out_is_preferred_to_a_patch_of_texture() -> None:
+    patch, thing = rectangle(60, 80, 5, 5, 35, 35), rectangle(60, 80, 40, 20, 70, 50)
+    photo = photo_with("meadow.jpg", [patch, thing], [0.9, 0.5])
+    pixels = photo.image.pixels.copy()
+    pixels[thing] = (250, 240, 30)
+    standing_out = IndexedPhoto(photo.image_id, Image(pixels), photo.things)
+    assert next(q.expected.index for q in plan_questions([standing_out]) if q.expected) == 1
+    assert contrast(standing_out.image, photo.things[1].mask) > contrast(photo.image, photo.things[0].mask)
+
+
+def test_one_coin_among_many_is_not_asked_for() -> None:
+    pixels = np.zeros((60, 80, 3), dtype=np.uint8)
+    coins = [rectangle(60, 80, 5 + 25 * n, 5, 20 + 25 * n, 20) for n in range(3)]
+    pixels[coins[0] | coins[1] | coins[2]] = 200
+    odd = rectangle(60, 80, 5, 30, 20, 45)
+    pixels[odd] = (0, 90, 250)
+    purse = photo_with("purse.jpg", [*coins, odd], [0.9, 0.9, 0.9, 0.5])
+    purse = IndexedPhoto("purse.jpg", Image(pixels), purse.things)
+    assert [lookalikes(purse, thing) for thing in purse.things] == [2, 2, 2, 0]
+    assert next(q.expected.index for q in plan_questions([purse]) if q.expected) == 3
+
+
+def test_more_like_this_names_an_indexed_entity_and_sends_no_picture_of_its_own(
+    photos: list[IndexedPhoto],
+) -> None:
+    asked = more_like_this(photos, 4)
+    assert len({q.image_id for q in asked}) == 4
+    assert [q.entity for q in asked] == [1] * 4
+    assert all(q.region is None and q.expected is None for q in asked)
+
+
 def test_one_photo_without_things_still_gives_questions() -> None:
     only = photo_with("frame.jpg", [rectangle(30, 40, 0, 0, 40, 30)], [0.0])
     questions = plan_questions([only])
-    # With one photo there is no other one to find.
-    assert "more like this" not in [question.kind for question in questions]
+    assert more_like_this([only], 5) == []  # there is no other photo to find
     assert [q.expected.image_id for q in questions if q.expected] == ["frame.jpg"] * 4
 
 
@@ -87,6 +120,8 @@ def test_a_view_shows_the_photo_mirrored_and_the_mask_goes_with_it() -> None:
     bright = Mask.from_array(np.asfortranarray(view.pixels[..., 0] > 100))
     assert mask_iou(bright, mask_in_view(Mask.from_array(plane))) > 0.97
     assert mask_in_view(Mask.from_array(plane)).box() == Box(112, 24, 144, 64)
+    back = mask_from_view(mask_in_view(Mask.from_array(plane)), 100, 200)
+    assert mask_iou(back, Mask.from_array(plane)) > 0.95
 
 
 @given(
@@ -127,5 +162,8 @@ def test_an_answer_knows_at_which_place_the_right_photo_is_and_how_far_its_entit
     answer = Answer(question, (found(other, other.mask), found(wanted, half)), None, 1.0)
     assert answer.rank == 2
     assert answer.overlap == pytest.approx(0.5)
+    meant = Question("point", "?", expected=wanted)
+    clicked = Answer(meant, (found(wanted, half),), mask_in_view(half), 1.0)
+    assert clicked.overlap == pytest.approx(1.0, abs=0.1)  # the click meant just this half
     missed = Answer(question, (found(other, other.mask),), None, 1.0)
     assert (missed.rank, missed.overlap) == (None, None)
