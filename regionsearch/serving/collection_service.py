@@ -15,7 +15,7 @@ from regionsearch.models.registry import DEFAULT_EMBEDDER, DEFAULT_SEGMENTER
 from regionsearch.models.segmenter import DEFAULT_ENTITY_LIMIT
 from regionsearch.serving.backend import Backend
 from regionsearch.serving.calls import check_alive
-from regionsearch.serving.required import collection_of, page_size_of, required
+from regionsearch.serving.required import collection_of, naming, page_size_of, required
 from regionsearch.v1 import collections_pb2 as pb
 from regionsearch.v1 import collections_pb2_grpc, types_pb2
 
@@ -88,7 +88,8 @@ class CollectionServicer(collections_pb2_grpc.CollectionServiceServicer):
     def DeleteCollection(  # noqa: N802
         self, request: pb.DeleteCollectionRequest, context: grpc.ServicerContext
     ) -> pb.DeleteCollectionResponse:
-        self._backend.directory.drop_collection(required(request.name, "name"))
+        with naming(self._backend, request.name, "name"):
+            self._backend.directory.drop_collection(required(request.name, "name"))
         return pb.DeleteCollectionResponse()
 
 

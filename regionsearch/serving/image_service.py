@@ -13,7 +13,7 @@ from regionsearch.errors import InvalidRequest
 from regionsearch.protobuf_shapes import mask_to_message, vector_to_message
 from regionsearch.serving.backend import Backend
 from regionsearch.serving.query_messages import LABEL_SOURCES, payload_to_json
-from regionsearch.serving.required import collection_of, page_size_of, required
+from regionsearch.serving.required import collection_of, naming_image, page_size_of, required
 from regionsearch.serving.uploads import bring_in
 from regionsearch.v1 import images_pb2 as pb
 from regionsearch.v1 import images_pb2_grpc, types_pb2
@@ -73,7 +73,8 @@ class ImageServicer(images_pb2_grpc.ImageServiceServicer):
             raise InvalidRequest("with_masks needs with_entities", field="with_masks")
         if request.vector_form and not request.with_vectors:
             raise InvalidRequest("vector_form needs with_vectors", field="vector_form")
-        record = collection.get(image_id, pixels=request.with_pixels)
+        with naming_image(image_id):
+            record = collection.get(image_id, pixels=request.with_pixels)
         return pb.GetImageResponse(image=_record_to_message(record, request))
 
     def ListImages(  # noqa: N802

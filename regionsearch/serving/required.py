@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from regionsearch.collection import Collection
-from regionsearch.errors import InvalidRequest
+from regionsearch.errors import CollectionNotFound, ImageNotFound, InvalidRequest
 from regionsearch.serving.backend import Backend
 
 DEFAULT_PAGE = 100
 MAX_PAGE = 1_000
+NAMES_SHOWN = 5
 
 
 def required(value: str, field: str) -> str:
@@ -19,7 +23,35 @@ def required(value: str, field: str) -> str:
 
 def collection_of(backend: Backend, name: str, field: str = "collection") -> Collection:
     """Raises InvalidRequest if the name is missing, CollectionNotFound if nothing has it."""
-    return backend.directory.collection(required(name, field))
+    with naming(backend, name, field):
+        return backend.directory.collection(required(name, field))
+
+
+@contextmanager
+def naming(backend: Backend, name: str, field: str) -> Iterator[None]:
+    """A CollectionNotFound raised inside names the request's field, and not the server's directory,
+    which is nothing that a remote caller should learn."""
+    try:
+        yield
+    except CollectionNotFound as error:
+        names = backend.directory.collection_names()
+        others = ", ".join(names[:NAMES_SHOWN]) + (", …" if len(names) > NAMES_SHOWN else "")
+        raise CollectionNotFound(
+            f"there is no collection {name!r:.200}; there are: {others or 'none'}",
+            field=field,
+            metadata={"collection": name},
+        ) from error
+
+
+@contextmanager
+def naming_image(image_id: str) -> Iterator[None]:
+    """An ImageNotFound raised inside names the request's field."""
+    try:
+        yield
+    except ImageNotFound as error:
+        error.field = "image_id"
+        error.metadata["image"] = image_id
+        raise
 
 
 def page_size_of(size: int | None) -> int:

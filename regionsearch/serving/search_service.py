@@ -8,7 +8,7 @@ from regionsearch.errors import InvalidImage, InvalidRegion
 from regionsearch.serving.backend import Backend
 from regionsearch.serving.calls import check_alive
 from regionsearch.serving.query_messages import answer_to_message, query_from_message
-from regionsearch.serving.required import collection_of
+from regionsearch.serving.required import collection_of, naming_image
 from regionsearch.v1 import search_pb2 as pb
 from regionsearch.v1 import search_pb2_grpc
 
@@ -22,7 +22,8 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         query = query_from_message(request, self._backend.limits)
         check_alive(context)
         try:
-            answer = self._backend.engine.search(collection, query)
+            with naming_image(request.image_id):
+                answer = self._backend.engine.search(collection, query)
         except InvalidRegion as error:
             # The engine and its models know one region and one image; here they sit in named fields.
             error.field = "regions[0]"

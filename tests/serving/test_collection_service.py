@@ -94,7 +94,12 @@ def test_a_collection_that_does_not_exist_is_not_found(
     service: Service, method: str, request_message: Any
 ) -> None:
     refused = refusal_of(lambda: getattr(service.stubs.collections, method)(request_message))
-    assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, "COLLECTION_NOT_FOUND")
+    assert (refused.code, refused.reason, refused.field) == (
+        grpc.StatusCode.NOT_FOUND,
+        "COLLECTION_NOT_FOUND",
+        "name",
+    )
+    assert str(service.backend.directory.path) not in refused.message
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image as PilImage
 from served import LIMITS, Service, png, refusal_of
 
-from regionsearch.errors import ImageNotFound
+from regionsearch.errors import CollectionNotFound, ImageNotFound
 from regionsearch.protobuf_shapes import vector_from_message
 from regionsearch.v1 import images_pb2 as pb
 from regionsearch.v1 import types_pb2
@@ -166,7 +167,7 @@ def test_failures_of_a_stream_beyond_the_first_thousand_are_counted(
             [pb.UpsertImageStreamRequest(collection="nowhere", image=upload())],
             grpc.StatusCode.NOT_FOUND,
             "COLLECTION_NOT_FOUND",
-            None,
+            "collection",
         ),
     ],
 )
@@ -250,19 +251,19 @@ def test_packed_vectors_are_the_vectors_of_numbers_bit_for_bit(service: Service,
             {"collection": "nowhere", "image_id": "p01"},
             grpc.StatusCode.NOT_FOUND,
             "COLLECTION_NOT_FOUND",
-            None,
+            "collection",
         ),
         (
             {"collection": "filled", "image_id": "nobody"},
             grpc.StatusCode.NOT_FOUND,
             "IMAGE_NOT_FOUND",
-            None,
+            "image_id",
         ),
         (
             {"collection": "filled", "image_id": "é" * 100_000},
             grpc.StatusCode.NOT_FOUND,
             "IMAGE_NOT_FOUND",
-            None,
+            "image_id",
         ),
     ],
 )
@@ -327,7 +328,7 @@ def test_deleted_images_are_gone_and_missing_ones_are_counted(service: Service, 
         ({"collection": "filled"}, INVALID, "image_ids"),
         ({"collection": "filled", "image_ids": ["p01"] * 1001}, INVALID, "image_ids"),
         ({"collection": "filled", "image_ids": ["p01", ""]}, INVALID, "image_ids[1]"),
-        ({"collection": "nowhere", "image_ids": ["p01"]}, grpc.StatusCode.NOT_FOUND, None),
+        ({"collection": "nowhere", "image_ids": ["p01"]}, grpc.StatusCode.NOT_FOUND, "collection"),
     ],
 )
 def test_a_bad_deletion_is_refused_and_deletes_nothing(
@@ -336,3 +337,14 @@ def test_a_bad_deletion_is_refused_and_deletes_nothing(
     refused = refusal_of(lambda: service.stubs.images.DeleteImages(pb.DeleteImagesRequest(**fields)))
     assert (refused.code, refused.field) == (code, field)
     assert service.client.get_collection(filled).images == 12
+
+
+def test_a_collection_dropped_during_an_upload_ends_the_upload(service: Service, collection: str) -> None:
+    def pictures() -> Iterator[bytes]:
+        for seed in range(9):
+            yield png(seed)
+        service.client.delete_collection(collection)
+        yield from (png(seed) for seed in range(9, 30))
+
+    with pytest.raises(CollectionNotFound):
+        service.client.upsert_stream(collection, pictures())

@@ -296,12 +296,17 @@ def test_a_second_region_is_refused(service: Service, filled: str) -> None:
     ("fields", "code", "reason", "field"),
     [
         ({"text": "a"}, INVALID, "INVALID_REQUEST", "collection"),
-        ({"collection": "nowhere", "text": "a"}, grpc.StatusCode.NOT_FOUND, "COLLECTION_NOT_FOUND", None),
+        (
+            {"collection": "nowhere", "text": "a"},
+            grpc.StatusCode.NOT_FOUND,
+            "COLLECTION_NOT_FOUND",
+            "collection",
+        ),
         (
             {"collection": "filled", "image_id": "x" * 100_000},
             grpc.StatusCode.NOT_FOUND,
             "IMAGE_NOT_FOUND",
-            None,
+            "image_id",
         ),
     ],
 )

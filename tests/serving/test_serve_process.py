@@ -1,0 +1,207 @@
+"""`regionsearch serve` as a process: its first line, its exit status, its end."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from served import Service, png
+
+from regionsearch.client import Client
+from regionsearch.errors import Cancelled, InvalidRequest, Unavailable
+from regionsearch.serving.address import Address
+
+
+def command(data: Path, *options: str) -> list[str]:
+    return [sys.executable, "-m", "regionsearch", "serve", "--data", str(data), *options]
+
+
+@contextmanager
+def served(data: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A running server on a free port, and its address. Killed at the end if it still runs."""
+    arguments = command(data, "--address", "127.0.0.1:0", *options)
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().strip()
+            assert address.startswith("127.0.0.1:"), text_of(process.stderr)
+            yield process, address
+        finally:
+            process.kill()
+
+
+def text_of(stream: IO[str] | None) -> str:
+    return stream.read() if stream is not None else ""
+
+
+def refused(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_sigterm_lets_the_call_in_flight_finish_and_ends_with_0(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with served(data, "--log-level", "debug") as (process, address), Client(address) as client:
+        client.wait_until_ready()
+        client.create_collection("c", embedder="dummy", segmenter="dummy")
+
+        def pictures() -> Iterator[bytes]:
+            for seed in range(9):
+                yield png(seed)
+            process.send_signal(signal.SIGTERM)
+            yield png(9)
+
+        report = client.upsert_stream("c", pictures())
+        assert (report.created, report.failed) == (10, 0)
+        assert process.wait(timeout=20) == 0
+        assert process.stdout is not None
+        assert process.stdout.read() == ""
+        log = text_of(process.stderr)
+        assert "event=stopped" in log
+        assert "method=/regionsearch.v1.CollectionService/CreateCollection outcome=OK" in log
+        assert "Traceback" not in log
+    # What was acknowledged is there for the next server, on whatever port.
+    with served(data) as (process, address), Client(address) as client:
+        assert client.get_collection("c").images == 10
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 0
+
+
+def test_a_call_that_outlasts_the_grace_is_cut_and_the_server_still_ends_with_0(tmp_path: Path) -> None:
+    with served(tmp_path / "data", "--grace", "0.2") as (process, address), Client(address) as client:
+        client.create_collection("c", embedder="dummy", segmenter="dummy")
+
+        def endless() -> Iterator[bytes]:
+            yield png(0)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=20) == 0
+            yield png(1)
+
+        with pytest.raises((Cancelled, Unavailable)):
+            client.upsert_stream("c", endless())
+        assert process.wait(timeout=20) == 0
+
+
+def test_a_port_in_use_is_refused_with_one_line_before_anything_is_created(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = refused(*command(tmp_path / "data", "--address", address))
+    assert done.returncode == 1
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert address in line
+    assert "in use" in line
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_second_server_on_the_port_of_the_first_is_refused(service: Service, tmp_path: Path) -> None:
+    done = refused(*command(tmp_path / "data", "--address", service.address))
+    assert done.returncode == 1
+    assert "in use" in done.stderr
+
+
+def test_a_directory_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear diary")
+    done = refused(*command(tmp_path, "--address", "127.0.0.1:0"))
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert str(tmp_path) in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_a_second_server_on_the_same_directory_is_refused_naming_the_first(tmp_path: Path) -> None:
+    with served(tmp_path / "data") as (process, _):
+        done = refused(*command(tmp_path / "data", "--address", "127.0.0.1:0"))
+        assert done.returncode == 1
+        assert str(process.pid) in done.stderr
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--address", "nowhere"),
+        ("--address", "127.0.0.1:99999"),
+        ("--address", "::1:80"),
+        ("--max-megapixels", "0"),
+        ("--max-megapixels", "nan"),
+        ("--max-hits", "-1"),
+        ("--max-hits", "1.5"),
+        ("--threads", "0"),
+        ("--grace", "-1"),
+        ("--log-level", "loud"),
+        ("--max-hit", "5"),
+    ],
+)
+def test_an_option_that_is_not_of_its_form_ends_with_2(
+    tmp_path: Path, options: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from regionsearch.cli import main
+
+    with pytest.raises(SystemExit) as caught:
+        main(["serve", "--data", str(tmp_path / "data"), *options])
+    assert caught.value.code == 2
+    assert capsys.readouterr().out == ""
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:0", Address("127.0.0.1", 0)),
+        ("localhost:50051", Address("localhost", 50051)),
+        ("[::1]:80", Address("::1", 80)),
+    ],
+)
+def test_an_address_is_read_and_written_alike(text: str, address: Address) -> None:
+    assert Address.parse(text) == address
+    assert str(address) == text
+
+
+@pytest.mark.parametrize("text", ["", ":80", "host", "host:", "host:x", "host:-1", "host:65536", "a:b:80"])
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="HOST:PORT"):
+        Address.parse(text)
+
+
+def test_health_is_told_for_the_server_and_each_service(service: Service) -> None:
+    with grpc.insecure_channel(service.address) as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check
+        names = [
+            "",
+            *(f"regionsearch.v1.{name}Service" for name in ("Collection", "Image", "Search", "Server")),
+        ]
+        states = [check(health_pb2.HealthCheckRequest(service=name)).status for name in names]
+        assert states == [health_pb2.HealthCheckResponse.SERVING] * 5
+
+
+def test_health_says_not_serving_while_the_last_calls_finish(tmp_path: Path) -> None:
+    with served(tmp_path / "data") as (process, address), grpc.insecure_channel(address) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        process.send_signal(signal.SIGTERM)
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        watch.cancel()
+        assert process.wait(timeout=20) == 0
+
+
+def test_reflection_names_every_service(service: Service) -> None:
+    with grpc.insecure_channel(service.address) as channel:
+        names = set(ProtoReflectionDescriptorDatabase(channel).get_services())
+    assert {
+        "regionsearch.v1.CollectionService",
+        "regionsearch.v1.ImageService",
+        "regionsearch.v1.SearchService",
+        "regionsearch.v1.ServerService",
+        "grpc.health.v1.Health",
+    } <= names
