@@ -16,7 +16,7 @@ PROTO_ROOT = ROOT / "proto"
 
 
 def compile_protos(target: Path) -> None:
-    """Writes `regionsearch/v1/*_pb2.py`, their stubs and type hints below `target`."""
+    """Writes `regionsearch/v1/*_pb2.py`, their stubs and type hints below `target`, over older ones."""
     import grpc_tools
     from grpc_tools import protoc
 
@@ -31,9 +31,13 @@ def compile_protos(target: Path) -> None:
         f"--grpc_python_out={target}",
         *(str(source) for source in sources),
     ]
+    package = target / "regionsearch" / "v1"
+    # A module whose .proto is gone must not live on.
+    for generated in package.glob("*_pb2*.py*"):
+        generated.unlink()
     if protoc.main(arguments) != 0:
         raise SystemExit("the protocol definitions in proto/ do not compile; see the messages above")
-    (target / "regionsearch" / "v1" / "__init__.py").write_text(
+    (package / "__init__.py").write_text(
         '"""Generated from proto/regionsearch/v1 by setup.py."""\n', encoding="utf-8"
     )
 
