@@ -115,12 +115,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _log_to_stderr(level: str) -> None:
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=level.upper(),
-        format="time=%(asctime)s level=%(levelname)s logger=%(name)s %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S%z",
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        _OneLine("time=%(asctime)s level=%(levelname)s logger=%(name)s %(message)s", "%Y-%m-%dT%H:%M:%S%z")
     )
+    # What other packages say of themselves matters when it is a warning.
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    logging.getLogger("regionsearch").setLevel(level.upper())
+
+
+class _OneLine(logging.Formatter):
+    """One record, one line, tracebacks too: what reads logs by lines loses nothing."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record).replace("\n", "\\n")
 
 
 def _address(text: str) -> str:

@@ -69,6 +69,7 @@ def test_sigterm_lets_the_call_in_flight_finish_and_ends_with_0(tmp_path: Path) 
         assert "event=stopped" in log
         assert "method=/regionsearch.v1.CollectionService/CreateCollection outcome=OK" in log
         assert "Traceback" not in log
+        assert all(line.startswith("time=") for line in log.splitlines())
     # What was acknowledged is there for the next server, on whatever port.
     with served(data) as (process, address), Client(address) as client:
         assert client.get_collection("c").images == 10
