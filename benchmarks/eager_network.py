@@ -17,7 +17,7 @@ from regionsearch.models.compact.network_graph import BLOCKS, LEVELS, same_paddi
 
 
 class EagerNetwork(nn.Module):
-    """Input (n, 3, h, w) float32 as CompactNetwork's; returns the levels by block number, and the last map."""
+    """Input (n, 3, h, w) float32 as CompactNetwork's; gives the levels by block, and the last map."""
 
     def __init__(self, state: Mapping[str, NDArray[Any]]) -> None:
         super().__init__()

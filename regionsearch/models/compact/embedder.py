@@ -41,6 +41,13 @@ PREPROCESSING = 1
 """Version of everything here and in the network's input; raised when vectors change."""
 VISUAL_SHARE = 0.5
 """Of a vector's squared length that is the visual part."""
+REGION_CONTEXT = 0.15
+"""How much of the whole image's feature is added to a region's: what is around a thing helps to name it
+(measured: docs/compact.md)."""
+REGION_LENGTH = 17.0
+"""Length that a region's feature is brought to before it is classified. Averages over many different
+cells are short, which the classifier takes for doubt; without this, the same thing is spread over more
+classes the larger its region is. About the mean over the entities of photos."""
 BACKGROUND_FILE = "background.json"
 
 
@@ -140,9 +147,10 @@ class CompactEmbedder:
                 field="region",
             )
         dense = self._network.features([image])[0] if features is None else self._own(features)
-        vectors = self._vectors(_pooled(dense, [] if mask is None else [mask]))
         # Without a region the whole frame is what entities are compared with.
-        return vectors[0], vectors[-1]
+        region = Mask.full(image.height, image.width) if mask is None else mask
+        whole, of_region = self._vectors(_pooled(dense, [region]))
+        return whole, of_region
 
     def _own(self, features: DenseFeatures) -> CompactFeatures:
         if features.source != self._network.source:
@@ -160,12 +168,14 @@ class CompactEmbedder:
 
 
 def _pooled(features: CompactFeatures, masks: Sequence[Mask]) -> NDArray[np.float32]:
-    """(1 + n, 1280): the last map's mean over the whole image, and over each region."""
+    """(1 + n, 1280): the feature of the whole image, and of each region."""
     channels, rows, columns = features.last.shape
-    cells = features.last.reshape(channels, rows * columns)
-    weights = np.full((1 + len(masks), rows * columns), 1 / (rows * columns), dtype=np.float32)
-    weights[1:] = pooling_weights(masks, rows, columns)
-    return weights @ cells.T
+    cells = features.last.reshape(channels, rows * columns).T
+    pooled = np.empty((1 + len(masks), channels), dtype=np.float32)
+    pooled[0] = cells.mean(axis=0)
+    regions = pooling_weights(masks, rows, columns) @ cells + REGION_CONTEXT * pooled[0]
+    pooled[1:] = REGION_LENGTH * _unit(regions)
+    return pooled
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
