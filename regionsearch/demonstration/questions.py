@@ -35,7 +35,7 @@ ALIKE_COLOUR = 25.0
 THINGS_CONSIDERED = 6
 """Things of a photo that a question may be about."""
 
-NEUTRAL_WORDS = ("a person", "an animal", "a vehicle")
+NEUTRAL_WORDS = ("an animal", "a vehicle", "something to eat")
 """Asked of photos that nothing is known about."""
 ADDED_WORDS = "outdoors"
 """What a region question adds in words when nothing is known about the photos."""
