@@ -184,13 +184,14 @@ class Collection:
     def records(self, numbers: Sequence[int]) -> builtins.list[ImageRecord | None]:
         """By image number; None for those that are gone. Raises DataLoss.
 
-        An image that was replaced since its number was found is read as it is now.
+        A replaced image is gone under its old number: what was learnt of its entities is no longer true.
         """
         with self._environment.transaction() as transaction:
             self._rows.counters(transaction)
+            values = ((int(number), self._rows.record(transaction, int(number))) for number in numbers)
             return [
-                None if found is None else self._decoded(transaction, found[1], found[0], pixels=False)
-                for found in (self._find(transaction, int(number)) for number in numbers)
+                None if value is None else self._decoded(transaction, value, number, pixels=False)
+                for number, value in values
             ]
 
     def contains(self, image_id: str) -> bool:

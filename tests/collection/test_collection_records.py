@@ -251,6 +251,24 @@ def test_candidates_come_in_the_order_asked_and_outlive_later_answers(tmp_path: 
         np.testing.assert_array_equal(each.objectness, entities.objectness)
 
 
+def test_a_replaced_image_is_a_candidate_as_it_is_now_and_gone_under_its_old_number(
+    collection: Collection,
+) -> None:
+    random = np.random.default_rng(0)
+    (old,) = collection.upsert([record(random, "a", entities=4)])
+    now = record(random, "a", entities=1)
+    (new,) = collection.upsert([now])
+    (candidate,) = collection.candidates([old.number, new.number])
+    assert (candidate.number, candidate.image_id) == (new.number, "a")
+    np.testing.assert_array_equal(candidate.vectors, now.vectors)
+    gone, found = collection.records([old.number, new.number])
+    assert gone is None
+    assert found is not None
+    assert_same_image(found, now)
+    collection.delete(["a"])
+    assert collection.candidates([old.number, new.number]) == []
+
+
 def test_samples_are_seeded_and_without_repetition(collection: Collection) -> None:
     random = np.random.default_rng(0)
     collection.upsert([record(random, f"{number}", entities=1) for number in range(50)])
