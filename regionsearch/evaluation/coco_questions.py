@@ -94,9 +94,10 @@ def composed_questions(photos: AnnotatedPhotos, seed: int = SEED) -> list[Questi
                 image_id=image_id,
                 box=large[image_id, first].box,
             )
-            for image_id in sorted(chosen)
+            for image_id in chosen
         ]
-    return questions
+    # Ordered by photo, so that a photo is decoded once.
+    return sorted(questions, key=lambda question: (question.image_id, question.group))
 
 
 def caption_questions(photos: AnnotatedPhotos) -> list[Question]:

@@ -22,6 +22,7 @@ from regionsearch.config import Limits
 from regionsearch.errors import InvalidRequest
 from regionsearch.evaluation.coco_annotations import AnnotatedPhotos
 from regionsearch.evaluation.coco_questions import Question
+from regionsearch.evaluation.remembered_features import REMEMBERED_PHOTOS, RememberingModels
 from regionsearch.images import Image, load_image
 from regionsearch.ingest.pinning import collection_spec
 from regionsearch.ingest.pipeline import EncodedImage, Failure, Pipeline
@@ -42,8 +43,6 @@ MODES: Mapping[str, Mapping[str, float]] = {
 """Weights by part name; parts that are not named keep their defaults."""
 
 BATCH = 16
-DECODED_PHOTOS = 32
-"""Query photos kept decoded; questions come ordered by photo, so a few would do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +90,7 @@ class PhotoIndex:
         progress: Progress = lambda what, done, of: None,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="regionsearch-eval-")
-        self._engine = SearchEngine(models)
+        self._engine = SearchEngine(RememberingModels(models))
         self._directory = DataDirectory(Path(self._folder.name) / "data", "write")
         try:
             self._pipeline = Pipeline(models.embedder(embedder), models.segmenter(segmenter), pixels="none")
@@ -109,7 +108,7 @@ class PhotoIndex:
         self.numbers = {image.image_id: number for number, image in enumerate(self.photos.images)}
         paths = {image.image_id: image.path for image in self.photos.images}
 
-        @lru_cache(maxsize=DECODED_PHOTOS)
+        @lru_cache(maxsize=REMEMBERED_PHOTOS)
         def decoded(image_id: str) -> Image:
             return load_image(paths[image_id])
 
