@@ -22,4 +22,5 @@ class Fingerprint:
 
     def __str__(self) -> str:
         weights = self.weights[:12] or "none"
-        return f"{self.name} (weights {weights}, dimension {self.dimension}, preprocessing {self.preprocessing})"
+        numbers = f"dimension {self.dimension}, preprocessing {self.preprocessing}"
+        return f"{self.name} (weights {weights}, {numbers})"
