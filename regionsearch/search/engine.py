@@ -86,6 +86,7 @@ class SearchEngine:
             if opened is None:
                 embedder = self._models.embedder(collection.spec.embedder.name)
                 check_models(collection.spec, embedder)
+                collection.load()
                 stored = collection.background()
                 opened = _Opened(
                     background=shipped_background(embedder)

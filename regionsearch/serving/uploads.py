@@ -57,6 +57,8 @@ def bring_in(
         # Models run for one call at a time, so that searches beside an upload keep their cores.
         with backend.ingest.turn(context):
             outcome = upsert_images(collection, pipeline, [image for _, image in batch])
+            # Whoever doubles a collection pays for its new statistics, not the next one who searches.
+            backend.engine.prepare(collection)
         places = {image.image_id: place for place, image in batch}
         return BatchOutcome(
             upserted=sorted(
