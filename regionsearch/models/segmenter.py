@@ -44,9 +44,7 @@ class Segmenter(Protocol):
         """At most `limit` (1 to 1,024) entities for each image, best first; masks have the size of
         their image. Where nothing is found, the whole frame is the one entity."""
 
-    def prompt(
-        self, image: Image, region: RegionPrompt, features: DenseFeatures | None = None
-    ) -> Mask:
+    def prompt(self, image: Image, region: RegionPrompt, features: DenseFeatures | None = None) -> Mask:
         """The mask that the region means, of the image's size.
 
         A box, mask or polygon means itself (clipped to the image); points mean the thing that holds
