@@ -6,8 +6,8 @@ import argparse
 import logging
 import os
 import signal
+import socket
 import sys
-import threading
 from dataclasses import fields
 from pathlib import Path
 
@@ -93,9 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     _log_to_stderr(arguments.log_level)
     log = logging.getLogger("regionsearch.serving")
     limits = Limits(**{field.name: getattr(arguments, field.name) for field in fields(Limits)})
-    told_to_stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: told_to_stop.set())
+    told_to_stop = StopSignal()
     # The port first: when it is taken, nothing has been opened or created yet.
     server = Server(Address.parse(arguments.address), limits)
     with DataDirectory(arguments.data, "write") as directory:
@@ -112,6 +110,26 @@ def run(arguments: argparse.Namespace) -> int:
             server.stop(arguments.grace)
     log.info("event=stopped")
     return 0
+
+
+class StopSignal:
+    """Remembers from its construction on whether SIGTERM or SIGINT came.
+
+    The system may hand a signal to any thread, and Python's handlers run in the main thread alone: one
+    that waits on a lock meanwhile would never hear of it. So the signal's byte wakes a socket.
+    """
+
+    def __init__(self) -> None:
+        self._arrivals, wake = socket.socketpair()
+        wake.setblocking(False)
+        signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+        self._wake = wake
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+
+    def wait(self) -> None:
+        """Returns at once if one came before."""
+        self._arrivals.recv(1)
 
 
 def _log_to_stderr(level: str) -> None:

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,15 @@ def text_of(stream: IO[str] | None) -> str:
     return stream.read() if stream is not None else ""
 
 
+def until_stored(client: Client, images: int) -> None:
+    """Waits until the collection has so many: then the upload is a call in flight beyond doubt."""
+    for _ in range(1_000):
+        if client.get_collection("c").images == images:
+            return
+        time.sleep(0.02)
+    pytest.fail(f"the server never stored {images} images")
+
+
 def refused(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
 
@@ -57,6 +67,7 @@ def test_sigterm_lets_the_call_in_flight_finish_and_ends_with_0(tmp_path: Path) 
         def pictures() -> Iterator[bytes]:
             for seed in range(9):
                 yield png(seed)
+            until_stored(client, 8)
             process.send_signal(signal.SIGTERM)
             yield png(9)
 
@@ -82,10 +93,12 @@ def test_a_call_that_outlasts_the_grace_is_cut_and_the_server_still_ends_with_0(
         client.create_collection("c", embedder="dummy", segmenter="dummy")
 
         def endless() -> Iterator[bytes]:
-            yield png(0)
+            for seed in range(9):
+                yield png(seed)
+            until_stored(client, 8)
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=20) == 0
-            yield png(1)
+            yield png(9)
 
         with pytest.raises((Cancelled, Unavailable)):
             client.upsert_stream("c", endless())
