@@ -19,6 +19,7 @@ import pytest
 
 from regionsearch.cli import main
 from regionsearch.collection import DataDirectory
+from regionsearch.errors import CollectionNotFound, NotADataDirectory
 from regionsearch.regions import Box, Mask, mask_iou
 
 COLOURS = ("red", "green", "blue", "yellow", "cyan", "magenta", "orange", "purple")
@@ -141,6 +142,15 @@ def test_index_refuses_another_model_than_the_collections_own(
     assert "'nobody'" in refusal(capsys, words)
 
 
+def stored_images(data: Path) -> int:
+    """How many images another process has stored so far."""
+    try:
+        with DataDirectory(data, "read") as directory:
+            return directory.collection("c").stats.images
+    except (NotADataDirectory, CollectionNotFound):
+        return 0  # it has not come so far yet
+
+
 def test_index_stopped_by_ctrl_c_goes_on_from_there(tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -149,17 +159,15 @@ def test_index_stopped_by_ctrl_c_goes_on_from_there(tmp_path: Path) -> None:
         (folder / f"{number:04}.png").write_bytes(draw(things))
     data = tmp_path / "data"
     command = [sys.executable, "-m", "regionsearch", *index_words(folder, data, "--workers", "1", "--json")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    stored = 0
-    deadline = time.monotonic() + 60
-    while stored == 0 and time.monotonic() < deadline:
-        time.sleep(0.1)
-        if (data / "catalog").exists():
-            with DataDirectory(data, "read") as directory:
-                if "c" in directory.collection_names():
-                    stored = directory.collection("c").stats.images
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while stored_images(data) == 0 and time.monotonic() < deadline:
+                time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130, err
     report = json.loads(out)
     assert report["stopped"]
