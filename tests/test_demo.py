@@ -16,11 +16,23 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageFilter
 
-from regionsearch.demonstration import Answer, Settings, run_demonstration
+from regionsearch import Client
+from regionsearch.demonstration import Answer, IndexedPhoto, Question, Settings, Thing, run_demonstration
+from regionsearch.demonstration.collection_reader import CollectionReader
+from regionsearch.demonstration.demonstration import COLLECTION
+from regionsearch.demonstration.questions import (
+    deepest_point,
+    mask_in_view,
+    things_worth_asking,
+    view_of,
+)
 from regionsearch.demonstration.server_process import ServerProcess
 from regionsearch.errors import Unavailable
+from regionsearch.regions import RegionPrompt
 
 PHOTOS = 8
+THINGS = 12
+"""Things of these photos that are asked for."""
 LEAST_OVERLAP = 0.5
 """Mask IoU from which on the returned entity counts as the thing that was asked for."""
 
@@ -68,26 +80,59 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shown(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Answer], Path, list[str]]:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kept") / "data"
+
+
+@pytest.fixture(scope="module")
+def shown(
+    photos: Path, data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[Answer], Path, list[str]]:
     output = tmp_path_factory.mktemp("sheet") / "not" / "there yet"
     lines: list[str] = []
-    return run_demonstration(Settings(photos, output, words=("a bird",)), lines.append), output, lines
+    return run_demonstration(Settings(photos, output, data, words=("a bird",)), lines.append), output, lines
 
 
-def test_the_thing_asked_for_is_found_first_and_outlined(
+def test_every_kind_of_question_finds_the_photo_it_was_made_from(
     shown: tuple[list[Answer], Path, list[str]],
 ) -> None:
     answers, _, _ = shown
     by_kind = {answer.question.kind: answer for answer in answers}
     assert set(by_kind) == {"box", "point", "words", "box + words", "mask", "more like this"}
-    regions = [by_kind["box"], by_kind["point"], by_kind["mask"]]
-    assert [answer.rank for answer in regions] == [1, 1, 1]
-    # Of three things one may be taken for its neighbour in the same photo; of the composed ones, which
-    # have no texture that a network trained on photos knows, two.
-    good = [overlap for answer in regions if (overlap := answer.overlap or 0.0) >= LEAST_OVERLAP]
-    assert len(good) >= (2 if "REGIONSEARCH_DATA" in os.environ else 1)
+    assert [by_kind[kind].rank for kind in ("box", "point", "mask")] == [1, 1, 1]
     # Words beside the region can put another photo first, but they do not replace the region.
     assert by_kind["box + words"].rank is not None
+
+
+def test_the_returned_entity_overlaps_the_thing_that_was_asked_for(
+    shown: tuple[list[Answer], Path, list[str]], photos: Path, data: Path
+) -> None:
+    with ServerProcess(data) as server, Client(server.address) as client:
+        reader = CollectionReader(client, COLLECTION, photos, 64.0)
+        indexed = reader.photos(PHOTOS)
+        answers = [
+            reader.ask(question, 1)
+            for thing in things_worth_asking(indexed)[:THINGS]
+            for question in views_of_thing(thing, indexed)
+        ]
+    overlaps = [answer.overlap or 0.0 for answer in answers]
+    assert np.mean([answer.rank == 1 for answer in answers]) >= 0.9
+    # Measured: 26 of 36 on these photos. A thing can be taken for its part or its neighbour. The composed
+    # ones have no texture that a network trained on photos knows: 9 of 36.
+    assert np.mean([overlap >= LEAST_OVERLAP for overlap in overlaps]) >= (
+        0.6 if "REGIONSEARCH_DATA" in os.environ else 0.15
+    ), sorted(overlaps)
+
+
+def views_of_thing(thing: Thing, photos: list[IndexedPhoto]) -> list[Question]:
+    """The thing asked for by its box, by a click on it, and by its mask, in a view of its photo."""
+    (photo,) = (photo for photo in photos if photo.image_id == thing.image_id)
+    view, mask = view_of(photo.image), mask_in_view(thing.mask)
+    return [
+        Question("box", "", view, RegionPrompt(box=mask.box()), expected=thing),
+        Question("point", "", view, RegionPrompt(points=(deepest_point(mask),)), expected=thing),
+        Question("mask", "", view, RegionPrompt(mask=mask), expected=thing),
+    ]
 
 
 def test_an_indexed_thing_asked_with_is_not_its_own_answer(

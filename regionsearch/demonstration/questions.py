@@ -94,7 +94,7 @@ def plan_questions(
     photos: 1 at least, each with an entity at least.
     """
     by_id = {photo.image_id: photo for photo in photos}
-    things = _things_worth_asking(photos)
+    things = things_worth_asking(photos)
 
     def another(turn: int) -> tuple[Thing, Image]:
         thing = things[turn % len(things)]
@@ -136,7 +136,7 @@ def more_like_this(photos: Sequence[IndexedPhoto], most: int) -> list[Question]:
             entity=thing.index,
             outline=thing.mask,
         )
-        for thing in _things_worth_asking(photos)[:most]
+        for thing in things_worth_asking(photos)[:most]
     ]
 
 
@@ -189,7 +189,7 @@ def _view_size(width: int, height: int) -> tuple[int, int]:
     return max(1, round(width * VIEW_SCALE)), max(1, round(height * VIEW_SCALE))
 
 
-def _things_worth_asking(photos: Sequence[IndexedPhoto]) -> list[Thing]:
+def things_worth_asking(photos: Sequence[IndexedPhoto]) -> list[Thing]:
     """The best thing of every photo, best first, then the second best of every photo, and so on."""
     ranked = [_best_things(photo) for photo in photos]
     return [
