@@ -157,7 +157,7 @@ def caption_to_image(index: PhotoIndex, block: Block, progress: Progress) -> dic
         for mode in ("global", "joint")
     }
     figures = {
-        mode: {name: block.measure(asked, measure) for name, measure in CAPTION_MEASURES.items()}
+        mode: {name: block.measure_sources(asked, measure) for name, measure in CAPTION_MEASURES.items()}
         for mode, asked in rankings.items()
     }
     return {

@@ -74,6 +74,18 @@ class Block:
             values[:, column] = measure(self.relevance(question, ranking), self.weights[:, ranking.order])
         return mean_of_groups(values, self.source_weights(), self.groups)
 
+    def measure_sources(self, rankings: Sequence[Ranking], measure: Measure) -> NDArray[np.float64]:
+        """As `measure`, but a draw counts photos as sources of questions alone, not as retrieved.
+
+        For questions with a single answer: without the photos that are missing from a draw it would be
+        found sooner than it ever was, and the interval would lie above the figure itself.
+        """
+        once = np.ones((1, len(self.numbers)), dtype=np.int64)
+        values = np.empty((len(self.weights), len(self.questions)))
+        for column, (question, ranking) in enumerate(zip(self.questions, rankings, strict=True)):
+            values[:, column] = measure(self.relevance(question, ranking), once[:, ranking.order])
+        return mean_of_groups(values, self.source_weights(), self.groups)
+
     def chance(self) -> float | None:
         """The mean share of the ranked photos that is relevant: mAP of a shuffled ranking, nearly."""
         images = len(self.numbers)

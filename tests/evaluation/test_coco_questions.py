@@ -7,7 +7,12 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regionsearch.evaluation.coco_annotations import AnnotatedImage, AnnotatedObject, AnnotatedPhotos
+from regionsearch.evaluation.coco_annotations import (
+    AnnotatedImage,
+    AnnotatedObject,
+    AnnotatedPhotos,
+    read_folders,
+)
 from regionsearch.evaluation.coco_questions import (
     caption_questions,
     class_questions,
@@ -106,3 +111,13 @@ def test_a_caption_asks_for_the_photo_that_it_describes() -> None:
     questions = caption_questions(AnnotatedPhotos((image,), ()))
     assert [question.text for question in questions] == ["one", "two"]
     assert all(question.relevant == {"a"} and question.left_out is None for question in questions)
+
+
+def test_real_annotations_give_the_questions_that_their_counts_say(data_folder: Path) -> None:
+    coco128 = data_folder / "coco128"
+    photos = read_folders([coco128 / "images"], [coco128 / "instances.json"])
+    assert len(photos.images) == 128
+    assert len(photos.classes) == 80
+    assert len(class_questions(photos)) == 49
+    assert len(region_questions(photos)) == 223
+    assert len(composed_questions(photos)) == 269

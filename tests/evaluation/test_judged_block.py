@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from regionsearch.evaluation.bootstrap import image_weights, interval
 from regionsearch.evaluation.coco_evaluation import standardised_sum
 from regionsearch.evaluation.coco_questions import Question
-from regionsearch.evaluation.judged_block import RANKING_MEASURES, Block, ratio, shown
+from regionsearch.evaluation.judged_block import CAPTION_MEASURES, RANKING_MEASURES, Block, ratio, shown
 from regionsearch.evaluation.photo_index import Ranking
 
 DRAWS = 40
@@ -80,6 +80,14 @@ def test_map_and_its_interval_are_those_of_the_definition(case: tuple[Block, lis
     assert figures["map"] == pytest.approx(expected, nan_ok=True)
     block_interval = interval(expected[1:])
     assert shown(figures)["ci95"] == (None if block_interval is None else pytest.approx(block_interval))
+
+
+def test_a_caption_is_drawn_with_its_photo_and_found_where_it_was_found() -> None:
+    ids = {"a": 0, "b": 1, "c": 2}
+    questions = [Question("captions", frozenset({image_id}), "words", image_id) for image_id in ids]
+    rankings = [ranking_of([0, 1, 2]) for _ in ids]
+    block = Block(questions, ids, np.array([[1, 1, 1], [2, 1, 0], [0, 0, 3]]))
+    assert block.measure_sources(rankings, CAPTION_MEASURES["r1"]) == pytest.approx([1 / 3, 2 / 3, 0])
 
 
 @given(asked_blocks())
