@@ -1,9 +1,9 @@
 """What is stored: the catalog (LMDB, the truth) and what is derived from it."""
 
+from regionsearch.collection.candidates import Candidate, Candidates
 from regionsearch.collection.collection import Collection
 from regionsearch.collection.data_directory import DataDirectory
 from regionsearch.collection.records import (
-    Candidate,
     CollectionSpec,
     CollectionStats,
     ImageListing,
@@ -14,6 +14,7 @@ from regionsearch.collection.records import (
 
 __all__ = [
     "Candidate",
+    "Candidates",
     "Collection",
     "CollectionSpec",
     "CollectionStats",

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.collection.array_pool import ArrayPool
+from regionsearch.collection.candidates import Candidates
 from regionsearch.collection.catalog import CollectionRows, EncodedRecord
 from regionsearch.collection.environment import Environment
 from regionsearch.collection.group_commit import GroupCommit
@@ -20,7 +21,6 @@ from regionsearch.collection.index import VectorIndex, image_numbers, ordinals
 from regionsearch.collection.page_tokens import last_id_of, page_token
 from regionsearch.collection.record_layout import Buffer, candidate_parts, decode, encode_body
 from regionsearch.collection.records import (
-    Candidate,
     CollectionSpec,
     CollectionStats,
     ImageListing,
@@ -277,7 +277,7 @@ class Collection:
         found = _neighbours(self._arms.current().images, checked, k)
         return Neighbours(found.numbers, np.zeros_like(found.ordinals), found.similarities)
 
-    def candidates(self, numbers: Sequence[int]) -> builtins.list[Candidate]:
+    def candidates(self, numbers: Sequence[int]) -> Candidates:
         """In the order asked; images that are gone are left out.
 
         An image that was replaced since its number was found comes as it is now, under its new
@@ -301,30 +301,14 @@ class Collection:
                 ids.append(image_id)
                 vectors.append(rows)
                 outlines.append(outline)
-            if not ids:
-                return []
             # Two copies for all candidates together, while the transaction keeps LMDB's pages.
-            all_vectors = self._pool.empty(sum(map(len, vectors)), self._spec.embedder.dimension)
-            np.concatenate(vectors, out=all_vectors)
-            all_outlines = np.concatenate(outlines)
-        candidates = []
-        row = start = 0
-        for number, image_id, rows in zip(found_numbers, ids, vectors, strict=True):
-            count = len(rows) - 1
-            outline = all_outlines[start : start + 6 * count]
-            candidates.append(
-                Candidate(
-                    number=number,
-                    image_id=image_id,
-                    vectors=all_vectors[row : row + 1 + count],
-                    boxes=outline[: 4 * count].reshape(count, 4),
-                    areas=outline[4 * count : 5 * count],
-                    objectness=outline[5 * count :],
-                )
-            )
-            row += 1 + count
-            start += 6 * count
-        return candidates
+            starts = np.concatenate([[0], np.cumsum([len(rows) for rows in vectors])]).astype(np.int64)
+            all_vectors = self._pool.empty(int(starts[-1]), self._spec.embedder.dimension)
+            all_outlines = np.empty(0, np.float32)
+            if ids:
+                np.concatenate(vectors, out=all_vectors)
+                all_outlines = np.concatenate(outlines)
+        return Candidates(builtins.list(found_numbers), ids, all_vectors, starts, all_outlines)
 
     def sample_numbers(self, count: int, seed: int) -> NDArray[np.int64]:
         """A seeded sample, without repetition, of live image numbers: all when there are no more."""

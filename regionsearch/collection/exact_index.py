@@ -12,30 +12,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.collection.index import image_numbers
-from regionsearch.errors import ModelUnavailable
+from regionsearch.collection.inner_products import inner_products, load_faiss
 
 BLOCK_BYTES = 8 << 20
 """Of one block's vectors: adding rows never moves more than this."""
 DEAD_SHARE_TO_COMPACT = 0.25
-
-
-def load_faiss() -> ModuleType:
-    """Raises ModelUnavailable, saying what to install, when neither FAISS package is there."""
-    try:
-        import faiss
-    except ImportError as error:
-        raise ModelUnavailable(
-            "searching a collection needs FAISS: pip install 'regionsearch[faiss-cpu]' "
-            "or 'regionsearch[faiss-gpu]'"
-        ) from error
-    module: ModuleType = faiss
-    return module
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +61,7 @@ class ExactIndex:
     """A `VectorIndex` without approximation: 4 × d + 9 bytes a row."""
 
     def __init__(self, dimension: int, *, block_rows: int | None = None) -> None:
-        self._faiss = load_faiss()
+        load_faiss()  # Whoever lacks it should hear so now, not at the first search.
         self._dimension = dimension
         self._block_rows = block_rows or max(256, BLOCK_BYTES // (4 * dimension))
         self._snapshot = _Snapshot(())
@@ -109,7 +95,7 @@ class ExactIndex:
         k = min(k, snapshot.live)
         if k <= 0:
             return np.empty(0, np.int64), np.empty(0, np.float32)
-        similarities = self._similarities(snapshot, np.ascontiguousarray(vector, np.float32))
+        similarities = self._similarities(snapshot, vector)
         rows = _best_rows(similarities, k)
         return snapshot.ids[rows], similarities[rows]
 
@@ -119,20 +105,7 @@ class ExactIndex:
 
     def _similarities(self, snapshot: _Snapshot, vector: NDArray[np.float32]) -> NDArray[np.float32]:
         """(rows,) float32, -inf for the dead."""
-        faiss = self._faiss
-        # FAISS keeps an OpenMP pool per calling thread; serving threads with two each fight (faiss#422).
-        faiss.omp_set_num_threads(1)
-        similarities = np.empty(snapshot.rows, np.float32)
-        start = 0
-        for block in snapshot.blocks:
-            faiss.fvec_inner_products_ny(
-                faiss.swig_ptr(similarities[start : start + block.rows]),
-                faiss.swig_ptr(vector),
-                faiss.swig_ptr(block.vectors),
-                self._dimension,
-                block.rows,
-            )
-            start += block.rows
+        similarities = inner_products([block.vectors[: block.rows] for block in snapshot.blocks], vector)
         similarities[snapshot.dead_rows] = -np.inf
         return similarities
 

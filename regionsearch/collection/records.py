@@ -94,19 +94,6 @@ class Neighbours:
     similarities: NDArray[np.float32]
 
 
-@dataclass(frozen=True, eq=False)
-class Candidate:
-    """What joint scoring reads of an image in one LMDB read: vectors (1 + n, d) float32 and areas,
-    boxes, objectness of its n entities, without masks or payload."""
-
-    number: int
-    image_id: str
-    vectors: NDArray[np.float32]
-    boxes: NDArray[np.float32]
-    areas: NDArray[np.float32]
-    objectness: NDArray[np.float32]
-
-
 @dataclass(frozen=True, slots=True)
 class ImageListing:
     image_id: str

@@ -71,7 +71,7 @@ def neutral_phrases() -> list[str]:
 def measure_background(collection: Collection, embedder: Embedder) -> CollectionBackground:
     """Samples the collection as it is now; the same content gives the same statistics."""
     numbers = collection.sample_numbers(SAMPLED_IMAGES, SEED)
-    sample = collection.candidates([int(number) for number in numbers])
+    sample = list(collection.candidates([int(number) for number in numbers]))
     images = collection.stats.images
     generator = np.random.default_rng(SEED)
     first = generator.integers(0, len(sample), PAIRS)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
-from regionsearch.collection import Candidate, Collection, ImageRecord
+from regionsearch.collection import Candidates, Collection, ImageRecord
 from regionsearch.config import Limits
 from regionsearch.errors import ReadOnly
 from regionsearch.ingest.pinning import check_models
@@ -75,7 +75,7 @@ class SearchEngine:
         if candidates:
             with stopwatch.stage("joint"):
                 scores = score_jointly(candidates, encoded.vectors, background.signals, weights)
-                order = ranking(scores.totals, [candidate.image_id for candidate in candidates])
+                order = ranking(scores.totals, candidates.image_ids)
             with stopwatch.stage("fetch"):
                 hits = _hits(collection, candidates, scores, order, query.limit)
         return Answer(hits, encoded.regions, stopwatch.milliseconds, background.version, collection.spec.name)
@@ -123,7 +123,7 @@ class _Opened:
 
 def _hits(
     collection: Collection,
-    candidates: Sequence[Candidate],
+    candidates: Candidates,
     scores: JointScores,
     order: Sequence[int],
     limit: int,
@@ -135,7 +135,7 @@ def _hits(
     hits: list[Hit] = []
     for start in range(0, len(order), limit):
         places = order[start : start + limit]
-        records = collection.records([candidates[place].number for place in places])
+        records = collection.records([candidates.numbers[place] for place in places])
         for place, record in zip(places, records, strict=True):
             if record is not None and len(hits) < limit:
                 hits.append(_hit(record, scores, place))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from regionsearch.collection import Candidate
+from regionsearch.collection import Candidates
 from regionsearch.models.embedder import QueryVectors, SignalBackground
 
 Matrix = NDArray[np.float64]
@@ -47,12 +47,12 @@ def standardise(raw: Matrix, background: Background, names: Sequence[str]) -> Ma
 
 
 def score_jointly(
-    candidates: Sequence[Candidate],
+    candidates: Candidates,
     vectors: QueryVectors,
     background: Background,
     weights: Mapping[str, float],
 ) -> JointScores:
-    """Scores candidates exactly from their stored vectors.
+    """Scores candidates, at least one, exactly from their stored vectors.
 
     The matched entity is the one with the highest weighted sum of standardised entity signals; all
     parts speak of that same entity. When no entity signal has weight, the entity nearest the query
@@ -62,28 +62,45 @@ def score_jointly(
     of_image = {"global": vectors.image, "text_image": vectors.text}
     entity_names = [name for name, vector in of_entity.items() if vector is not None]
     image_names = [name for name, vector in of_image.items() if vector is not None]
-    entity_queries = np.stack([v for v in of_entity.values() if v is not None], axis=1)
-    image_queries = np.stack([v for v in of_image.values() if v is not None], axis=1)
+    of_entities = candidates.similarities([v for v in of_entity.values() if v is not None])
+    own_rows = candidates.starts[:-1]
+    of_images = np.stack(
+        [
+            # The words are compared with entities and images alike: their products are there already.
+            of_entities[own_rows, entity_names.index("text_entity")]
+            if name == "text_image"
+            else candidates.image_similarities(vector)
+            for name, vector in of_image.items()
+            if vector is not None
+        ],
+        axis=1,
+    )
 
     pull = np.array([weights[name] for name in entity_names])
     if not pull.any():
         pull = np.ones(len(entity_names))
-    ordinals = np.zeros(len(candidates), dtype=np.int64)
-    raw = np.empty((len(candidates), len(entity_names) + len(image_names)))
     # The standardised signals differ from the raw ones by a shift that all entities share, so the
     # best entity can be found before standardising.
     slope = pull / np.array([background[name].deviation for name in entity_names])
-    for row, candidate in enumerate(candidates):
-        cosines = candidate.vectors[1:] @ entity_queries
-        best = int(np.argmax(cosines @ slope))
-        ordinals[row] = best
-        raw[row, : len(entity_names)] = cosines[best]
-        raw[row, len(entity_names) :] = candidate.vectors[0] @ image_queries
+    best_rows = _best_entity_rows(of_entities @ slope, candidates.starts)
 
     names = (*entity_names, *image_names)
+    raw = np.concatenate([of_entities[best_rows], of_images], axis=1).astype(np.float64)
     chosen = np.array([weights[name] for name in names])
     standardised = standardise(raw, background, names)
-    return JointScores(names, chosen, ordinals, raw, standardised, standardised @ chosen)
+    totals = (standardised * chosen).sum(axis=1)
+    return JointScores(names, chosen, best_rows - own_rows - 1, raw, standardised, totals)
+
+
+def _best_entity_rows(sums: NDArray[np.float64], starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(c,) of each image, the row of its entity with the largest sum; of equal ones the first."""
+    own_rows, lengths = starts[:-1], np.diff(starts)
+    sums = sums.copy()
+    sums[own_rows] = -np.inf
+    largest = np.maximum.reduceat(sums, own_rows)
+    rows = np.flatnonzero(sums == np.repeat(largest, lengths))
+    first: NDArray[np.int64] = rows[np.searchsorted(rows, own_rows)]
+    return first
 
 
 def ranking(totals: NDArray[np.float64], image_ids: Sequence[str]) -> list[int]:

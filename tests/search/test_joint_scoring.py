@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regionsearch.collection import Candidate
+from regionsearch.collection import Candidate, Candidates
 from regionsearch.models.embedder import QueryVectors, SignalBackground
 from regionsearch.search.joint_scoring import ranking, score_jointly, score_of, standardise
 
@@ -64,7 +64,7 @@ def test_a_candidate_scores_its_best_entity_and_its_image(
         image=image if has_pixels else None,
         text=text if has_text else None,
     )
-    scores = score_jointly(candidates, vectors, BACKGROUND, weights)
+    scores = score_jointly(Candidates.of(candidates), vectors, BACKGROUND, weights)
     for row, each in enumerate(candidates):
 
         def entity_sum(vector: np.ndarray, weighted: bool) -> float:
