@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.collection import Candidate, Collection
+from regionsearch.errors import DataLoss
 from regionsearch.models.embedder import Embedder, SignalBackground
 
 PAIRS = 10_000
@@ -68,10 +69,15 @@ def neutral_phrases() -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def measure_background(collection: Collection, embedder: Embedder) -> CollectionBackground:
-    """Samples the collection as it is now; the same content gives the same statistics."""
-    numbers = collection.sample_numbers(SAMPLED_IMAGES, SEED)
-    sample = list(collection.candidates([int(number) for number in numbers]))
+def measure_background(collection: Collection, embedder: Embedder) -> CollectionBackground | None:
+    """Samples the collection as it is now; the same content gives the same statistics.
+
+    None when fewer than 50 of the sampled images can be read, so that there is too little to go by.
+    """
+    numbers = [int(number) for number in collection.sample_numbers(SAMPLED_IMAGES, SEED)]
+    sample = _readable(collection, numbers)
+    if len(sample) < LEAST_IMAGES:
+        return None
     images = collection.stats.images
     generator = np.random.default_rng(SEED)
     first = generator.integers(0, len(sample), PAIRS)
@@ -87,6 +93,18 @@ def measure_background(collection: Collection, embedder: Embedder) -> Collection
         shipped = embedder.info.background
         signals.update({name: shipped[name] for name in ("text_entity", "text_image") if name in shipped})
     return CollectionBackground(signals, images, _version(images, signals))
+
+
+def _readable(collection: Collection, numbers: list[int]) -> list[Candidate]:
+    """Those of the images whose records are whole."""
+    try:
+        return list(collection.candidates(numbers))
+    except DataLoss:
+        # One damaged record must not silence a collection. Whoever asks for that image is told.
+        if len(numbers) == 1:
+            return []
+        half = len(numbers) // 2
+        return _readable(collection, numbers[:half]) + _readable(collection, numbers[half:])
 
 
 def _entity_signal(

@@ -124,4 +124,5 @@ def _image(query: Query, limits: Limits, stopwatch: Stopwatch) -> Image | None:
 
 
 def _unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    return (vector / np.linalg.norm(vector)).astype(np.float32)
+    exact = vector.astype(np.float64)
+    return (exact / np.linalg.norm(exact)).astype(np.float32)

@@ -13,6 +13,7 @@ from regionsearch.errors import ReadOnly
 from regionsearch.ingest.pinning import check_models
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.search.background import (
+    LEAST_IMAGES,
     CollectionBackground,
     is_due,
     measure_background,
@@ -25,6 +26,9 @@ from regionsearch.search.query import Answer, Hit, MatchedEntity, PartScore, Que
 from regionsearch.search.query_checks import check_query
 from regionsearch.search.stopwatch import Stopwatch
 from regionsearch.search.weights import resolve_weights
+
+ATTEMPTS = 5
+"""Searches of one query at most, when images vanish from under it."""
 
 
 class SearchEngine:
@@ -43,18 +47,8 @@ class SearchEngine:
         """Loads and checks the models and brings the background statistics up to date, so that the
         next search need not. Raises FingerprintMismatch, ModelNotFound, ModelUnavailable."""
         opened = self._open(collection)
-        with opened.lock:
+        with opened.measuring:
             self._refresh(collection, opened)
-
-    def _prepare_without_waiting(self, collection: Collection) -> CollectionBackground:
-        """As `prepare`, but while another thread measures, the statistics at hand go on serving."""
-        opened = self._open(collection)
-        if opened.lock.acquire(blocking=False):
-            try:
-                self._refresh(collection, opened)
-            finally:
-                opened.lock.release()
-        return opened.background
 
     def search(self, collection: Collection, query: Query) -> Answer:
         """Answers with exactly `query.limit` images whenever the collection has that many.
@@ -63,62 +57,83 @@ class SearchEngine:
         Raises InvalidRequest and its kin, ImageNotFound, and what `prepare` raises.
         """
         check_query(query, self._limits)
-        background = self._prepare_without_waiting(collection)
+        background = self._background(collection)
         stopwatch = Stopwatch()
         weights = resolve_weights(query.weights)
         encoded = encode(query, collection, self._models, self._limits, stopwatch)
         own = -1 if query.include_self else encoded.own_number
-        numbers = candidate_numbers(collection, encoded.vectors, query.limit, own, stopwatch)
-        with stopwatch.stage("fetch"):
-            candidates = collection.candidates([int(number) for number in numbers])
-        hits: tuple[Hit, ...] = ()
-        if candidates:
-            with stopwatch.stage("joint"):
-                scores = score_jointly(candidates, encoded.vectors, background.signals, weights)
-                order = ranking(scores.totals, candidates.image_ids)
+        for _ in range(ATTEMPTS):
+            numbers = candidate_numbers(collection, encoded.vectors, query.limit, own, stopwatch)
             with stopwatch.stage("fetch"):
-                hits = _hits(collection, candidates, scores, order, query.limit)
+                candidates = collection.candidates([int(number) for number in numbers])
+            hits: tuple[Hit, ...] = ()
+            if candidates:
+                with stopwatch.stage("joint"):
+                    scores = score_jointly(candidates, encoded.vectors, background.signals, weights)
+                    order = ranking(scores.totals, candidates.image_ids)
+                with stopwatch.stage("fetch"):
+                    hits = _hits(collection, candidates, scores, order, query.limit)
+            if len(hits) == min(query.limit, len(numbers)):
+                break
+            # Images were replaced or deleted between the arms and the answer: those that took their
+            # place are found by asking again.
         return Answer(hits, encoded.regions, stopwatch.milliseconds, background.version, collection.spec.name)
 
     def _open(self, collection: Collection) -> _Opened:
         with self._lock:
-            opened = self._opened.get(collection)
-            if opened is None:
+            opened = self._opened.setdefault(collection, _Opened())
+        # Loading one collection's models and index keeps nobody from searching another.
+        with opened.opening:
+            if opened.shipped is None:
                 embedder = self._models.embedder(collection.spec.embedder.name)
                 check_models(collection.spec, embedder)
                 collection.load()
                 stored = collection.background()
-                opened = _Opened(
-                    background=shipped_background(embedder)
-                    if stored is None
-                    else CollectionBackground.from_json(stored)
-                )
-                self._opened[collection] = opened
-            return opened
+                opened.measured = None if stored is None else CollectionBackground.from_json(stored)
+                opened.shipped = shipped_background(embedder)
+        return opened
+
+    def _background(self, collection: Collection) -> CollectionBackground:
+        """What standardises the signals now; while another thread measures, what is at hand goes on
+        serving."""
+        opened = self._open(collection)
+        if opened.measuring.acquire(blocking=False):
+            try:
+                self._refresh(collection, opened)
+            finally:
+                opened.measuring.release()
+        shipped, measured = opened.shipped, opened.measured
+        if shipped is None:
+            raise AssertionError("an opened collection knows what its embedder ships")
+        return shipped if measured is None or collection.stats.images < LEAST_IMAGES else measured
 
     def _refresh(self, collection: Collection, opened: _Opened) -> None:
-        known = opened.background if opened.background.images else None
-        if not is_due(known, collection.stats.images):
+        if not is_due(opened.measured, collection.stats.images):
             return
-        embedder = self._models.embedder(collection.spec.embedder.name)
         stored = collection.background()
         if stored is not None:
             # Another process may have measured since we looked.
-            opened.background = CollectionBackground.from_json(stored)
-            if not is_due(opened.background, collection.stats.images):
+            opened.measured = CollectionBackground.from_json(stored)
+            if not is_due(opened.measured, collection.stats.images):
                 return
-        opened.background = measure_background(collection, embedder)
-        try:
-            collection.set_background(opened.background.to_json())
-        except ReadOnly:
-            # Only a writer can keep the statistics; a reader's own are the same by construction.
-            return
+        embedder = self._models.embedder(collection.spec.embedder.name)
+        opened.measured = measure_background(collection, embedder)
+        if opened.measured is not None:
+            try:
+                collection.set_background(opened.measured.to_json())
+            except ReadOnly:
+                # A reader keeps its statistics to itself: only a writer can store them for all.
+                return
 
 
 @dataclass(slots=True)
 class _Opened:
-    background: CollectionBackground
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    """What the engine knows of a collection. shipped: None until its models are loaded and checked."""
+
+    shipped: CollectionBackground | None = None
+    measured: CollectionBackground | None = None
+    opening: threading.Lock = field(default_factory=threading.Lock)
+    measuring: threading.Lock = field(default_factory=threading.Lock)
 
 
 def _hits(

@@ -9,6 +9,9 @@ from regionsearch.errors import InvalidRequest
 from regionsearch.search.query import Query
 from regionsearch.search.weights import resolve_weights
 
+LEAST_VECTOR_LENGTH = 1e-6
+"""Shorter vectors have no direction that rounding has not made up."""
+
 
 def check_query(query: Query, limits: Limits) -> None:
     """Raises InvalidRequest, naming the field, when parts of the query are missing, contradict each
@@ -68,7 +71,9 @@ def check_vector(vector: np.ndarray[tuple[int, ...], np.dtype[np.float32]], dime
         raise InvalidRequest(
             f"the vector has shape {vector.shape}; this collection's have ({dimension},)", field="vector"
         )
-    if not np.isfinite(vector).all() or float(np.linalg.norm(vector)) < 1e-6:
+    # In float64: the squares of finite float32 numbers can be larger than any float32.
+    length = float(np.linalg.norm(vector.astype(np.float64)))
+    if not np.isfinite(length) or length < LEAST_VECTOR_LENGTH:
         raise InvalidRequest("the vector is zero or not finite", field="vector")
 
 
@@ -87,6 +92,12 @@ def _check_text(text: str | None, limits: Limits) -> None:
         return
     if not text.strip():
         raise InvalidRequest("the text is empty", field="text")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(
+            f"the text is not valid Unicode at character {error.start}", field="text"
+        ) from error
     if len(text) > limits.text_characters:
         raise InvalidRequest(
             f"the text has {len(text)} characters; the limit is {limits.text_characters} "

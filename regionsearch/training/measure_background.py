@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from regionsearch.collection import DataDirectory
+from regionsearch.errors import InvalidRequest
 from regionsearch.ingest import EncodedImage, Pipeline, collection_spec, upsert_images
 from regionsearch.models.compact import embedder as compact
 from regionsearch.models.registry import ModelRegistry
@@ -54,7 +55,10 @@ def measure_photos(paths: Sequence[Path], models: ModelRegistry) -> CollectionBa
         pipeline = Pipeline(embedder, segmenter, pixels="none")
         images = [EncodedImage(path.name, path.read_bytes()) for path in paths]
         upsert_images(collection, pipeline, images)
-        return measure_background(collection, embedder)
+        measured = measure_background(collection, embedder)
+    if measured is None:
+        raise InvalidRequest(f"{len(paths)} photos are too few for statistics; 50 are needed")
+    return measured
 
 
 if __name__ == "__main__":

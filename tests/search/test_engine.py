@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -234,3 +236,55 @@ def test_the_background_is_that_of_random_pairs(collection: Collection, engine: 
 def test_five_hundred_neutral_phrases_ship() -> None:
     phrases = neutral_phrases()
     assert len(phrases) == len(set(phrases)) == 500
+
+
+def test_below_fifty_images_the_shipped_statistics_serve_again(
+    directory: DataDirectory, engine: SearchEngine
+) -> None:
+    collection = filled(directory, "shrinking", 60)
+    assert engine.search(collection, Query(text="red")).background.startswith("60-images")
+    collection.delete([f"{number:04}" for number in range(11)])
+    assert engine.search(collection, Query(text="red")).background == "dummy-shipped"
+
+
+def test_a_vector_far_from_unit_length_is_brought_to_it(collection: Collection, engine: SearchEngine) -> None:
+    near = engine.search(collection, Query(vector=np.full(DIMENSION, 1.0, np.float32)))
+    far = engine.search(collection, Query(vector=np.full(DIMENSION, 1e30, np.float32)))
+    assert [hit.score for hit in far.hits] == pytest.approx([hit.score for hit in near.hits])
+
+
+def test_answers_stay_full_while_images_are_replaced(directory: DataDirectory, engine: SearchEngine) -> None:
+    collection = filled(directory, "busy", 10)
+    generator = np.random.default_rng(5)
+    replacements = [random_record(generator, number % 10) for number in range(40)]
+    done = threading.Event()
+
+    def replace_all_the_time() -> None:
+        place = 0
+        while not done.is_set():
+            collection.upsert([replacements[place % len(replacements)]])
+            place += 1
+
+    writer = threading.Thread(target=replace_all_the_time)
+    writer.start()
+    try:
+        sizes = [len(engine.search(collection, Query(text="red", limit=10)).hits) for _ in range(400)]
+    finally:
+        done.set()
+        writer.join()
+    assert set(sizes) == {10}
+
+
+def test_a_damaged_record_does_not_keep_others_from_being_found(tmp_path: Path) -> None:
+    with DataDirectory(tmp_path / "data", "write") as directory:
+        collection = filled(directory, "damaged", 60)
+        victim = collection.get("0007").vectors.tobytes()[:64]
+    catalog = next((tmp_path / "data").rglob("data.mdb"))
+    stored = bytearray(catalog.read_bytes())
+    # The header lies right before the vectors; its own checksum no longer holds.
+    stored[stored.index(victim) - 40] ^= 0xFF
+    catalog.write_bytes(stored)
+    with DataDirectory(tmp_path / "data", "write") as directory:
+        answer = SearchEngine(MODELS).search(directory.collection("damaged"), Query(text="red", limit=60))
+    assert len(answer.hits) == 59
+    assert "0007" not in {hit.image_id for hit in answer.hits}

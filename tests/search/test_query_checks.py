@@ -30,6 +30,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"image_id": "a", "entity": -1}, "entity"),
     ({"text": "dog", "include_self": True}, "include_self"),
     ({"text": " \n"}, "text"),
+    ({"text": "a\udcff"}, "text"),
     ({"text": "x" * 2001}, "text"),
     ({"text": "dog", "limit": 0}, "limit"),
     ({"text": "dog", "limit": 1001}, "limit"),
@@ -72,3 +73,7 @@ def test_pixels_and_words_bring_their_own_signals() -> None:
 def test_a_vector_of_another_space_or_without_direction_is_refused(vector: np.ndarray) -> None:
     with pytest.raises(InvalidRequest):
         check_vector(vector.astype(np.float32), 3)
+
+
+def test_a_long_finite_vector_has_a_direction() -> None:
+    check_vector(np.full(3, 1e30, dtype=np.float32), 3)
