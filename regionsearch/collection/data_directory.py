@@ -139,7 +139,9 @@ class DataDirectory:
 
         writer.submit(apply)
         with self._opening:
-            self._collections.pop(name, None)
+            known = self._collections.get(name)
+            if known is not None and known.number == number:  # else another was made under the name already
+                del self._collections[name]
         self._finish_drops()
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -462,6 +463,26 @@ def test_a_dropped_collection_is_gone_at_once_and_its_rows_after_a_crash_too(
         assert directory.commits >= 30 * 4 // 7
         assert_whole(directory.collection("photos"), ["1"])
         assert directory.collection("kept").stats.images == 30
+
+
+def test_a_collection_made_while_another_of_its_name_is_dropped_is_one_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with DataDirectory(tmp_path / "data", "write") as directory:
+        directory.create_collection(spec())
+        writer = directory._writing()
+        submit = writer.submit
+        made: list[Collection] = []
+
+        def submit_and_lose_the_race(*work: Any) -> Any:
+            answer = submit(*work)
+            monkeypatch.undo()
+            made.append(directory.create_collection(spec()))  # another thread's, before the drop goes on
+            return answer
+
+        monkeypatch.setattr(writer, "submit", submit_and_lose_the_race)
+        directory.drop_collection("photos")
+        assert directory.collection("photos") is made[0]
 
 
 def test_close_waits_for_reads_under_way(tmp_path: Path) -> None:
