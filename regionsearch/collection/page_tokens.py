@@ -27,7 +27,10 @@ def last_id_of(token: str, collection: str, prefix: str) -> str:
     last = raw[_CHECK.size :]
     if len(raw) <= _CHECK.size or _CHECK.unpack_from(raw)[0] != _check(collection, prefix, last):
         raise _bad_token()
-    return last.decode()
+    try:
+        return last.decode()
+    except UnicodeDecodeError as error:  # whoever made it up got the checksum right
+        raise _bad_token() from error
 
 
 def _check(collection: str, prefix: str, last: bytes) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +216,14 @@ def test_page_tokens_of_other_listings_are_refused(collection: Collection) -> No
     for size in (0, -1, 1_001):
         with pytest.raises(InvalidRequest, match="page_size"):
             collection.list(size)
+
+
+def test_a_page_token_that_was_made_up_is_refused_whatever_its_bytes(collection: Collection) -> None:
+    last = b"\xff\xfe"
+    check = zlib.crc32(b"photos/0/" + last)
+    token = base64.urlsafe_b64encode(struct.pack("<I", check) + last).decode()
+    with pytest.raises(InvalidRequest, match="page token"):
+        collection.list(2, token)
 
 
 def test_queries_that_do_not_fit_are_refused(collection: Collection) -> None:
