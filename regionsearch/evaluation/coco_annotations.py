@@ -25,8 +25,8 @@ Rings = tuple[tuple[tuple[float, float], ...], ...]
 class AnnotatedObject:
     """One thing that somebody outlined.
 
-    box: [x0, y0, x1, y1) pixels. box_area: fraction of the image. rings: its polygons in pixels, none
-    when the outline was given in another way.
+    box: [x0, y0, x1, y1) pixels, clipped to the image. box_area: fraction of the image. rings: its
+    polygons in pixels, none when the outline was given in another way.
     """
 
     class_name: str
@@ -77,8 +77,8 @@ def read_folders(
 
     One folder: an image's id is its `file_name`. Several: the id is prefixed by as much of the end of
     the folder's path as tells the folders apart. Classes of the same name are one class.
-    Raises InvalidRequest when a file is not COCO's, names an id that it does not define, or names
-    photos that are not in the folder.
+    Raises InvalidRequest when a file is not COCO's, names an id that it does not define or defines one
+    twice, gives an image no size, or names photos that are not in the folder.
     """
     if len(folders) != len(annotations) or (captions and len(captions) != len(folders)):
         raise InvalidRequest(
@@ -103,8 +103,10 @@ def read_instances(folder: Path, file: Path) -> tuple[dict[int, AnnotatedImage],
     """Images by the id that the file gives them, and the names of its categories."""
     content = _read_json(file)
     try:
-        names = {int(entry["id"]): str(entry["name"]) for entry in content["categories"]}
-        entries = {int(entry["id"]): entry for entry in content["images"]}
+        names = {number: str(entry["name"]) for number, entry in _by_id(content, "categories", file).items()}
+        entries = _by_id(content, "images", file)
+        for number, entry in entries.items():
+            _check_size(number, entry, file)
         things: dict[int, list[AnnotatedObject]] = {number: [] for number in entries}
         for annotation in content["annotations"]:
             _check_ids(annotation, entries, names, file)
@@ -160,6 +162,22 @@ def _read_json(file: Path) -> dict[str, Any]:
     return content
 
 
+def _by_id(content: dict[str, Any], key: str, file: Path) -> dict[int, dict[str, Any]]:
+    entries: dict[int, dict[str, Any]] = {}
+    for entry in content[key]:
+        number = int(entry["id"])
+        if number in entries:
+            raise InvalidRequest(f"{file}: two of its {key} have the id {number}", field="annotations")
+        entries[number] = entry
+    return entries
+
+
+def _check_size(number: int, image: dict[str, Any], file: Path) -> None:
+    width, height = int(image["width"]), int(image["height"])
+    if width < 1 or height < 1:
+        raise InvalidRequest(f"{file}: image {number} is {width} × {height} pixels", field="annotations")
+
+
 def _check_ids(
     annotation: dict[str, Any], images: dict[int, dict[str, Any]], names: dict[int, str], file: Path
 ) -> None:
@@ -173,7 +191,10 @@ def _check_ids(
 
 
 def _object(annotation: dict[str, Any], names: dict[int, str], image: dict[str, Any]) -> AnnotatedObject:
-    x, y, width, height = (float(value) for value in annotation["bbox"])
+    x, y, box_width, box_height = (float(value) for value in annotation["bbox"])
+    width, height = int(image["width"]), int(image["height"])
+    x0, x1 = (min(max(value, 0.0), float(width)) for value in (x, x + box_width))
+    y0, y1 = (min(max(value, 0.0), float(height)) for value in (y, y + box_height))
     outline = annotation.get("segmentation")
     rings: Rings = ()
     if isinstance(outline, list):
@@ -184,8 +205,8 @@ def _object(annotation: dict[str, Any], names: dict[int, str], image: dict[str, 
         )
     return AnnotatedObject(
         class_name=names[int(annotation["category_id"])],
-        box=(x, y, x + width, y + height),
-        box_area=width * height / (float(image["width"]) * float(image["height"])),
+        box=(x0, y0, x1, y1),
+        box_area=max(x1 - x0, 0.0) * max(y1 - y0, 0.0) / (width * height),
         rings=rings,
     )
 

@@ -68,6 +68,47 @@ def test_unknown_ids_are_refused_by_name(tmp_path: Path, wrong: dict[str, int], 
         read_folders([folder], [file])
 
 
+@pytest.mark.parametrize(("size", "shown"), [({"width": 0}, "0 × 50"), ({"height": -3}, "100 × -3")])
+def test_an_image_without_a_size_is_refused_by_file_and_id(
+    tmp_path: Path, size: dict[str, int], shown: str
+) -> None:
+    folder, file = write_folder(tmp_path, [{"image_id": 2, "category_id": 7, "bbox": [0, 0, 9, 9]}])
+    content = json.loads(file.read_text())
+    content["images"][1] |= size
+    file.write_text(json.dumps(content))
+    with pytest.raises(InvalidRequest, match=rf"instances\.json: image 2 is {shown} pixels"):
+        read_folders([folder], [file])
+
+
+@pytest.mark.parametrize(("key", "number"), [("images", 1), ("categories", 7)])
+def test_an_id_that_is_given_twice_is_refused_by_file_and_id(tmp_path: Path, key: str, number: int) -> None:
+    folder, file = write_folder(tmp_path, [])
+    content = json.loads(file.read_text())
+    content[key][1]["id"] = number
+    file.write_text(json.dumps(content))
+    with pytest.raises(InvalidRequest, match=rf"instances\.json: two of its {key} have the id {number}"):
+        read_folders([folder], [file])
+
+
+@pytest.mark.parametrize(
+    ("given", "clipped", "share"),
+    [
+        ([-40, -10, 50, 20], (0, 0, 10, 10), 0.02),
+        ([90, 40, 500, 500], (90, 40, 100, 50), 0.02),
+        ([120, 10, 30, 30], (100, 10, 100, 40), 0.0),
+        ([30, 10, -20, -8], (30, 10, 10, 2), 0.0),
+    ],
+)
+def test_a_box_counts_as_far_as_it_lies_in_its_image(
+    tmp_path: Path, given: list[float], clipped: tuple[float, ...], share: float
+) -> None:
+    folder, file = write_folder(tmp_path, [{"image_id": 1, "category_id": 7, "bbox": given}])
+    (thing,) = read_folders([folder], [file]).images[1].objects
+    assert thing.box == clipped
+    assert thing.box_area == pytest.approx(share)
+    assert not thing.is_large
+
+
 def test_missing_photos_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
     folder, file = write_folder(tmp_path, [])
     (folder / "a.png").unlink()
