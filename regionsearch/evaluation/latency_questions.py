@@ -13,7 +13,6 @@ from regionsearch.errors import InvalidRequest
 from regionsearch.images import load_image
 
 KINDS = ("text", "box", "point", "similar", "mix")
-KINDS_WITH_PICTURES = ("box", "point", "mix")
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 MAX_PICTURES = 64
 """Read and kept in memory, so that a request costs no disk."""
