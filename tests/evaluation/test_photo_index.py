@@ -107,11 +107,38 @@ def test_whole_images_are_ranked_by_the_cosine_of_their_vectors(index: PhotoInde
     assert cosines[ranking.order] == pytest.approx(np.sort(cosines)[::-1], abs=1e-6)
 
 
-def test_annotations_do_not_reach_the_index(index: PhotoIndex) -> None:
-    for image in index.photos.images[:5]:
-        record = index.collection.get(image.image_id)
-        assert record.payload == {}
-        assert set(record.entities.labels) == {None}
+def test_annotations_do_not_reach_the_index(folder: DrawnFolder, tmp_path: Path) -> None:
+    """The same photos with nonsense drawn on them, and with nothing, give the same records."""
+    content = json.loads(folder.annotations.read_text())
+    content["images"] = content["images"][:5]
+    nonsense = [
+        {
+            "id": number,
+            "image_id": image["id"],
+            "category_id": 9,
+            "bbox": box,
+            "iscrowd": 0,
+            "segmentation": [],
+        }
+        for number, image in enumerate(content["images"])
+        for box in ([number, 3, 17, 51], [70, 20, 31, 9 + number])
+    ]
+    categories = {"categories": [{"id": 9, "name": "zeppelin"}]}
+    stored = []
+    for name, objects in (("none", []), ("nonsense", nonsense)):
+        file = tmp_path / f"{name}.json"
+        file.write_text(json.dumps(content | categories | {"annotations": objects}))
+        photos = read_folders([folder.images], [file])
+        with PhotoIndex(photos, ModelRegistry(), "dummy", "dummy") as opened:
+            stored.append([opened.collection.get(image_id) for image_id in opened.collection.image_ids()])
+    assert len(stored[0]) == len(stored[1]) == 5
+    for bare, annotated in zip(*stored, strict=True):
+        assert bare.image_id == annotated.image_id
+        assert bare.payload == annotated.payload == {}
+        assert bare.entities.labels == annotated.entities.labels
+        assert np.array_equal(bare.entities.boxes, annotated.entities.boxes)
+        assert bare.entities.masks == annotated.entities.masks
+        assert np.array_equal(bare.vectors, annotated.vectors)
 
 
 def test_photos_that_cannot_be_judged_are_left_out_and_named(tmp_path: Path) -> None:
