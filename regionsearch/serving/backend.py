@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 
 from regionsearch.collection import Collection, DataDirectory
 from regionsearch.config import Limits
+from regionsearch.errors import RegionSearchError
 from regionsearch.ingest import Pipeline, check_models
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.search.engine import SearchEngine
@@ -13,6 +15,7 @@ from regionsearch.serving.calls import Turnstile
 
 INGESTING_CALLS = 1
 """Calls that segment and embed at once: the models use every core, and searches want theirs too."""
+_LOG = logging.getLogger("regionsearch.serving")
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +28,31 @@ class Backend:
 
     def load(self) -> None:
         """Loads the models of the stored collections and their statistics, so that the first call
-        need not. Raises FingerprintMismatch, ModelNotFound, ModelUnavailable."""
+        need not.
+
+        A collection that cannot be prepared (made by another model, its model not installed, damaged)
+        is an error in the log; the others are served, and calls that need what is wrong are told so.
+        """
         for name in self.directory.collection_names():
-            self.engine.prepare(self.directory.collection(name))
+            try:
+                self.engine.prepare(self.directory.collection(name))
+            except RegionSearchError as error:
+                _LOG.error(
+                    "event=not_prepared collection=%s reason=%s message=%r", name, error.reason, error.message
+                )
+
+    def refresh(self, collection: Collection) -> None:
+        """Brings a collection's statistics up to date after images were stored. What goes wrong here is
+        an error in the log alone: the images are stored, and searches go on with the statistics they have."""
+        try:
+            self.engine.prepare(collection)
+        except RegionSearchError as error:
+            _LOG.error(
+                "event=not_refreshed collection=%s reason=%s message=%r",
+                collection.spec.name,
+                error.reason,
+                error.message,
+            )
 
     def pipeline(self, collection: Collection) -> Pipeline:
         """A pipeline that brings images into this collection; each call needs its own."""

@@ -34,7 +34,8 @@ def naming(backend: Backend, name: str, field: str) -> Iterator[None]:
     try:
         yield
     except CollectionNotFound as error:
-        names = backend.directory.collection_names()
+        # One of this name may have been created, or dropped and created again, since the error was raised.
+        names = [other for other in backend.directory.collection_names() if other != name]
         others = ", ".join(names[:NAMES_SHOWN]) + (", …" if len(names) > NAMES_SHOWN else "")
         raise CollectionNotFound(
             f"there is no collection {name!r:.200}; there are: {others or 'none'}",

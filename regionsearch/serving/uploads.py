@@ -12,7 +12,7 @@ from regionsearch.collection import Collection
 from regionsearch.collection.records import MAX_PAYLOAD_BYTES
 from regionsearch.collection.validation import MAX_PAYLOAD_DEPTH, check_image_id
 from regionsearch.config import Limits
-from regionsearch.errors import InvalidImage, InvalidRecord, InvalidRequest
+from regionsearch.errors import InvalidImage, InvalidRecord, InvalidRequest, RegionSearchError
 from regionsearch.images import content_hash
 from regionsearch.ingest import EncodedImage, upsert_images
 from regionsearch.serving.backend import Backend
@@ -49,16 +49,17 @@ def bring_in(
     """Stores the pictures as they come, and says after each batch what became of it.
 
     A picture that cannot be taken becomes a failure; the others of its batch are stored. Errors that
-    would meet every picture (no model, no room) are raised.
+    would meet every picture (no model, no room) are raised. An error of `uploads` itself, such as a
+    stream that breaks off, is raised when the pictures that came before it are stored.
     """
     pipeline = backend.pipeline(collection)
 
-    def stored(batch: list[Placed]) -> BatchOutcome:
+    def stored(batch: list[Placed], waiting: grpc.ServicerContext | None) -> BatchOutcome:
         # Models run for one call at a time, so that searches beside an upload keep their cores.
-        with backend.ingest.turn(context):
+        with backend.ingest.turn(waiting):
             outcome = upsert_images(collection, pipeline, [image for _, image in batch])
             # Whoever doubles a collection pays for its new statistics, not the next one who searches.
-            backend.engine.prepare(collection)
+            backend.refresh(collection)
         places = {image.image_id: place for place, image in batch}
         return BatchOutcome(
             upserted=sorted(
@@ -87,13 +88,22 @@ def bring_in(
 def _in_batches(
     uploads: Iterable[pb.ImageUpload],
     limits: Limits,
-    stored: Callable[[list[Placed]], BatchOutcome],
+    stored: Callable[[list[Placed], grpc.ServicerContext | None], BatchOutcome],
     context: grpc.ServicerContext,
 ) -> Iterator[BatchOutcome]:
     batch: list[Placed] = []
     held = 0
-    for place, upload in enumerate(uploads):
-        check_alive(context)
+    interruption: RegionSearchError | None = None
+    arriving = enumerate(uploads)
+    while True:
+        try:
+            check_alive(context)
+            place, upload = next(arriving)
+        except StopIteration:
+            break
+        except RegionSearchError as error:
+            interruption = error
+            break
         try:
             image = judged(upload, limits)
         except InvalidRequest as error:
@@ -102,12 +112,15 @@ def _in_batches(
         # Two pictures with one id never share a batch: the later one replaces the earlier.
         repeated = any(image.image_id == other.image_id for _, other in batch)
         if batch and (repeated or len(batch) == BATCH_IMAGES or held + len(image.data) > BATCH_BYTES):
-            yield stored(batch)
+            yield stored(batch, context)
             batch, held = [], 0
         batch.append((place, image))
         held += len(image.data)
     if batch:
-        yield stored(batch)
+        # Pictures that arrived whole are kept, even when the caller is gone.
+        yield stored(batch, context if interruption is None else None)
+    if interruption is not None:
+        raise interruption
 
 
 def judged(upload: pb.ImageUpload, limits: Limits) -> EncodedImage:
