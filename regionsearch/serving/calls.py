@@ -13,6 +13,7 @@ import grpc
 from grpc_status import rpc_status
 
 from regionsearch.errors import Cancelled, DeadlineExceeded, Overloaded, RegionSearchError
+from regionsearch.serving.idleness import unless_idle
 from regionsearch.serving.status import status_of
 from regionsearch.serving.strictness import parse
 
@@ -24,6 +25,11 @@ else:
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 OUR_METHODS = "/regionsearch."
+UPLOADS = tuple(f"/regionsearch.v1.ImageService/{name}" for name in ("UpsertImages", "UpsertImageStream"))
+UPLOADS_ARE_ONE_IN = 4
+"""Of the places for calls. They are computed one at a time; the others wait, or wait for pictures."""
+IDLE_SECONDS = 60.0
+"""How long a stream may bring nothing before its place goes to somebody else."""
 _LOG = logging.getLogger("regionsearch.serving")
 
 
@@ -49,11 +55,14 @@ class Turnstile:
         self._free = threading.Semaphore(places)
 
     @contextmanager
-    def turn(self, context: grpc.ServicerContext) -> Iterator[None]:
-        """Raises Cancelled or DeadlineExceeded when that comes before a place is free."""
-        check_alive(context)
-        while not self._free.acquire(timeout=self._PATIENCE_SECONDS):
+    def turn(self, context: grpc.ServicerContext | None) -> Iterator[None]:
+        """Raises Cancelled or DeadlineExceeded when that comes before a place is free. Without a
+        context: what is to be done is due whether or not somebody still waits for it."""
+        if context is not None:
             check_alive(context)
+        while not self._free.acquire(timeout=self._PATIENCE_SECONDS):
+            if context is not None:
+                check_alive(context)
         try:
             yield
         finally:
@@ -63,13 +72,17 @@ class Turnstile:
 class CallInterceptor(Interceptor):
     """Wraps the methods of this package's services; health and reflection pass untouched.
 
-    `concurrent_calls` are answered at once; one more gets RESOURCE_EXHAUSTED with a delay after which
-    to try again.
+    `concurrent_calls` are answered at once, of which a quarter (one at least) may be uploads, so that
+    uploads never keep searches out; one more gets RESOURCE_EXHAUSTED with a delay after which to try
+    again. A stream that brings no message for `idle_seconds` gets DEADLINE_EXCEEDED.
     """
 
-    def __init__(self, concurrent_calls: int) -> None:
+    def __init__(self, concurrent_calls: int, idle_seconds: float = IDLE_SECONDS) -> None:
         self._limit = concurrent_calls
         self._room = threading.Semaphore(concurrent_calls)
+        self._upload_limit = max(1, concurrent_calls // UPLOADS_ARE_ONE_IN)
+        self._upload_room = threading.Semaphore(self._upload_limit)
+        self._idle_seconds = idle_seconds
 
     def intercept_service(
         self,
@@ -89,8 +102,11 @@ class CallInterceptor(Interceptor):
                 return handler.unary_unary(parse(data, kind), context)
 
         def answer_stream(messages: Iterator[bytes], context: grpc.ServicerContext) -> Any:
-            with self._call(method, context):
-                return handler.stream_unary((parse(data, kind) for data in _until_cut(messages)), context)
+            with (
+                self._call(method, context),
+                unless_idle(_until_cut(messages), self._idle_seconds) as arriving,
+            ):
+                return handler.stream_unary((parse(data, kind) for data in arriving), context)
 
         if handler.request_streaming:
             return grpc.stream_unary_rpc_method_handler(
@@ -105,7 +121,7 @@ class CallInterceptor(Interceptor):
         started = time.perf_counter()
         outcome = "OK"
         try:
-            with self._place():
+            with self._place(method):
                 yield
         except Exception as error:
             # Whatever went wrong below ends here: it becomes a status, and never a lost call.
@@ -116,15 +132,29 @@ class CallInterceptor(Interceptor):
             _LOG.debug("method=%s outcome=%s milliseconds=%.1f", method, outcome, milliseconds)
 
     @contextmanager
-    def _place(self) -> Iterator[None]:
-        if not self._room.acquire(blocking=False):
-            raise Overloaded(
-                f"{self._limit} calls are being answered and no more fit (limits.concurrent_calls)"
-            )
-        try:
-            yield
-        finally:
-            self._room.release()
+    def _place(self, method: str) -> Iterator[None]:
+        with _one_of(
+            self._room, f"{self._limit} calls are being answered and no more fit (limits.concurrent_calls)"
+        ):
+            if method not in UPLOADS:
+                yield
+                return
+            with _one_of(
+                self._upload_room,
+                f"{self._upload_limit} uploads are being answered and no more fit beside other calls "
+                f"(limits.concurrent_calls is {self._limit})",
+            ):
+                yield
+
+
+@contextmanager
+def _one_of(places: threading.Semaphore, refusal: str) -> Iterator[None]:
+    if not places.acquire(blocking=False):
+        raise Overloaded(refusal)
+    try:
+        yield
+    finally:
+        places.release()
 
 
 def _until_cut(messages: Iterator[bytes]) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ from regionsearch.config import Limits
 from regionsearch.errors import FailedPrecondition
 from regionsearch.serving.address import Address, check_free
 from regionsearch.serving.backend import Backend
-from regionsearch.serving.calls import CallInterceptor
+from regionsearch.serving.calls import IDLE_SECONDS, CallInterceptor
 from regionsearch.serving.collection_service import CollectionServicer
 from regionsearch.serving.image_service import ImageServicer
 from regionsearch.serving.search_service import SearchServicer
@@ -50,16 +50,17 @@ SERVICES = tuple(
 class Server:
     """Bound on construction, answering from `start`, gone after `stop`.
 
-    `address` is where it really listens. Raises FailedPrecondition when it cannot listen there.
+    `address` is where it really listens. idle_seconds: after which a stream without a message is ended.
+    Raises FailedPrecondition when it cannot listen there.
     """
 
-    def __init__(self, address: Address, limits: Limits) -> None:
+    def __init__(self, address: Address, limits: Limits, *, idle_seconds: float = IDLE_SECONDS) -> None:
         check_free(address)
         calls = limits.concurrent_calls + SPARE_CALLS
         self._pool = ThreadPoolExecutor(max_workers=calls, thread_name_prefix="call")
         self._server: Any = grpc.server(
             self._pool,
-            interceptors=[CallInterceptor(limits.concurrent_calls)],
+            interceptors=[CallInterceptor(limits.concurrent_calls, idle_seconds)],
             maximum_concurrent_rpcs=calls,
             options=[
                 # On by default, and then a second server takes half of the first one's calls.
