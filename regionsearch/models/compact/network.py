@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +10,8 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from regionsearch.images import Image
-from regionsearch.models.compact.network_graph import INPUT, LAST, LEVELS, build_graph, level_name
-from regionsearch.models.compact.onnx_session import open_session
+from regionsearch.models.compact.network_graph import LEVELS, build_graph
+from regionsearch.models.compact.network_session import NetworkSession
 from regionsearch.models.compact.torch_file import read_tensors
 from regionsearch.models.compact.weights import IMAGE_NETWORK, read_verified
 
@@ -23,8 +23,6 @@ SHORTEST_LONGEST_SIDE = 256
 """Smaller pictures are enlarged to this: below, the last map has too few cells to tell things apart."""
 PREPROCESSING = 1
 """Version of everything between pixels and network; raised when its outputs change."""
-_BATCH_PIXELS = 4 * LONGEST_SIDE * LONGEST_SIDE
-"""Input pixels in one run of the network; about 120 MB of activations and outputs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +57,7 @@ class CompactNetwork:
 
     def __init__(self, threads: int | None = None) -> None:
         state = read_tensors(read_verified(IMAGE_NETWORK))
-        self._session = open_session(build_graph(state), threads)
+        self._session = NetworkSession(build_graph(state), threads)
         self.classifier_weight: NDArray[np.float32] = state["_fc.weight"]
         """(1000, 1280): from the pooled last map to the ImageNet classes' logits."""
         self.classifier_bias: NDArray[np.float32] = state["_fc.bias"]
@@ -70,31 +68,23 @@ class CompactNetwork:
         return f"efficientnet-lite0/{IMAGE_NETWORK.sha256[:16]}/{LONGEST_SIDE}px/{PREPROCESSING}"
 
     def features(self, images: Sequence[Image]) -> list[CompactFeatures]:
-        """Features of each image. Images of one input size run together, a few at a time."""
-        found: dict[int, CompactFeatures] = {}
-        for batch in batches([input_size(image.height, image.width) for image in images]):
-            inputs = np.stack([network_input(images[index]) for index in batch])
-            for index, features in zip(batch, self._run([images[i] for i in batch], inputs), strict=True):
-                found[index] = features
-        return [found[index] for index in range(len(images))]
-
-    def logits(self, pooled: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n, 1280) vectors pooled from last maps → (n, 1000) logits of the ImageNet classes."""
-        return pooled @ self.classifier_weight.T + self.classifier_bias
-
-    def _run(self, images: Sequence[Image], inputs: NDArray[np.float32]) -> list[CompactFeatures]:
-        *levels, last = self._session.run([*map(level_name, LEVELS), LAST], {INPUT: inputs})
+        """Features of each image; several images are computed side by side, one on each core."""
+        inputs = [network_input(image) for image in images]
         return [
             CompactFeatures(
                 source=self.source,
                 height=image.height,
                 width=image.width,
-                input_size=(int(inputs.shape[2]), int(inputs.shape[3])),
-                levels={block: level[index] for block, level in zip(LEVELS, levels, strict=True)},
-                last=last[index],
+                input_size=(int(values.shape[1]), int(values.shape[2])),
+                levels=dict(zip(LEVELS, levels, strict=True)),
+                last=last,
             )
-            for index, image in enumerate(images)
+            for image, values, (*levels, last) in zip(images, inputs, self._session.run(inputs), strict=True)
         ]
+
+    def logits(self, pooled: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, 1280) vectors pooled from last maps → (n, 1000) logits of the ImageNet classes."""
+        return pooled @ self.classifier_weight.T + self.classifier_bias
 
 
 def input_size(height: int, width: int) -> tuple[int, int]:
@@ -112,17 +102,6 @@ def network_input(image: Image) -> NDArray[np.float32]:
     resized = PIL.Image.fromarray(image.pixels).resize((width, height), PIL.Image.Resampling.BILINEAR)
     values = np.asarray(resized, dtype=np.float32).transpose(2, 0, 1)
     return np.ascontiguousarray((values - 127.0) / 128.0, dtype=np.float32)
-
-
-def batches(sizes: Sequence[tuple[int, int]]) -> Iterator[list[int]]:
-    """Indices of equal input sizes, together as far as memory allows."""
-    by_size: dict[tuple[int, int], list[int]] = {}
-    for index, size in enumerate(sizes):
-        by_size.setdefault(size, []).append(index)
-    for (height, width), indices in by_size.items():
-        at_once = max(1, _BATCH_PIXELS // (height * width))
-        for start in range(0, len(indices), at_once):
-            yield indices[start : start + at_once]
 
 
 def _rounded(side: float) -> int:

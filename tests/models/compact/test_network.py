@@ -16,7 +16,6 @@ from regionsearch.models.compact.network import (
     LONGEST_SIDE,
     CompactFeatures,
     CompactNetwork,
-    batches,
     input_size,
     network_input,
 )
@@ -83,6 +82,13 @@ def test_a_batch_of_mixed_sizes_gives_each_image_its_own_features_in_order(netwo
         assert least_agreement(features, alone) > 0.99999
 
 
+def test_a_picture_alone_on_two_cores_and_one_among_others_have_the_same_features() -> None:
+    images = [noise(200, 300, seed) for seed in range(3)]
+    together = CompactNetwork(threads=2).features(images)
+    for image, features in zip(images, together, strict=True):
+        assert least_agreement(features, CompactNetwork(threads=2).features([image])[0]) > 0.99999
+
+
 def test_the_thinnest_picture_goes_through(network: CompactNetwork) -> None:
     for height, width in ((1, 1), (1, 3000), (3000, 1)):
         (features,) = network.features([noise(height, width)])
@@ -101,13 +107,3 @@ def test_inputs_are_bounded_and_keep_the_aspect(height: int, width: int) -> None
     assert 256 <= max(h, w) <= LONGEST_SIDE
     exact = min(height, width) * max(h, w) / max(height, width)
     assert min(h, w) == 32 or abs(min(h, w) - exact) <= 32
-
-
-@given(st.lists(st.sampled_from([(512, 512), (384, 512), (32, 512)]), max_size=40))
-def test_batches_hold_every_image_once_at_one_size_and_within_memory(sizes: list[tuple[int, int]]) -> None:
-    found = list(batches(sizes))
-    assert sorted(index for batch in found for index in batch) == list(range(len(sizes)))
-    for batch in found:
-        assert len({sizes[index] for index in batch}) == 1
-        height, width = sizes[batch[0]]
-        assert len(batch) * height * width <= 4 * LONGEST_SIDE * LONGEST_SIDE
