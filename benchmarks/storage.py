@@ -133,8 +133,10 @@ def main() -> None:
                 timings[f"records_10_of_{name}_entities"] = milliseconds(
                     lambda kept=kept, numbers=numbers: kept.records(numbers[:10])
                 )
-            ids = [listing.image_id for listing in collection.list(100)[0]]
-            timings["content_hashes_of_100"] = milliseconds(lambda: collection.content_hashes(ids))
+            known = [(image.image_id, image.content_hash) for image in collection.list(100)[0]]
+            timings["is_stored_of_100"] = milliseconds(
+                lambda: [collection.is_stored(image_id, digest) for image_id, digest in known]
+            )
     figures = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "dimension": DIMENSION,

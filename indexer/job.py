@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
 from typing import Protocol
 
 from indexer.engines import BatchResult, IndexingEngine
@@ -17,7 +16,7 @@ from regionsearch.collection import Collection, ImageRecord
 from regionsearch.config import Limits
 from regionsearch.errors import InvalidRecord, RegionSearchError
 from regionsearch.images import content_hash
-from regionsearch.ingest import EncodedImage, Failure, StepClock, copy_of_known
+from regionsearch.ingest import EncodedImage, Failure, StepClock, copies_for_twins, copy_of_known
 
 BATCH_IMAGES = 8
 BATCH_BYTES = 32 * 1024 * 1024
@@ -91,7 +90,7 @@ class IndexJob:
             digest = content_hash(data)
         image = EncodedImage(source.image_id, data)
         with self._clock.step("store"):
-            unchanged = self._collection.content_hashes([source.image_id])[0] == digest
+            unchanged = self._collection.is_stored(source.image_id, digest)
             copy = None if unchanged else copy_of_known(self._collection, image, digest)
         if unchanged:
             self.report.skipped += 1
@@ -99,7 +98,7 @@ class IndexJob:
         elif copy is not None:
             self._store([copy], copied=True)
         elif digest in self._twins:
-            self._twins[digest].append(image)
+            self._twins[digest].append(EncodedImage(source.image_id, b""))  # its bytes are not needed again
         else:
             self._twins[digest] = []
             self._batch.append(image)
@@ -129,16 +128,11 @@ class IndexJob:
         for failure in result.failures:
             self._fail(failure.source, failure.reason)
         self._store(result.records)
-        computed = {record.content_hash: record for record in result.records}
-        for digest in digests:
-            twins = self._twins.pop(digest)
-            if digest in computed:
-                self._store(
-                    [replace(computed[digest], image_id=twin.image_id) for twin in twins], copied=True
-                )
-            else:
-                for twin in twins:
-                    self._fail(twin.image_id, "its bytes are those of another image that failed")
+        twins = {digest: self._twins.pop(digest) for digest in digests}
+        copies, failures = copies_for_twins(result.records, twins)
+        self._store(copies, copied=True)
+        for failure in failures:
+            self._fail(failure.source, failure.reason)
 
     def _store(self, records: Sequence[ImageRecord], *, copied: bool = False) -> None:
         with self._clock.step("store"):

@@ -11,6 +11,7 @@ counters  |                                -> images, entities, bytes, generatio
 
 from __future__ import annotations
 
+import logging
 import struct
 import zlib
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from regionsearch.collection.record_layout import Buffer, Header, format_time, v
 from regionsearch.collection.records import MAX_IMAGE_ID_BYTES, ImageListing
 from regionsearch.errors import CollectionNotFound, DataLoss, StorageFull
 
+_log = logging.getLogger(__name__)
 _COLLECTION = struct.Struct(">I")
 _NUMBER = struct.Struct(">Q")
 _COUNTERS = struct.Struct("<QQQQQ")
@@ -153,17 +155,38 @@ class CollectionRows:
             raise DataLoss(f"kept pixels of image number {number} do not match their checksum")
         return pixels
 
+    def sound_record(self, transaction: Any, number: int) -> Buffer | None:
+        """The record of an image that is there; None, and a warning in the log, when the record is missing,
+        or it or the kept pixels do not match their checksums. Reads every byte of both."""
+        try:
+            value = self.record(transaction, number)
+            if value is None:
+                raise DataLoss("its record is missing")
+            if verify(value).number != number:
+                raise DataLoss("its record is that of another number")
+            self.pixels(transaction, number)
+        except DataLoss as error:
+            _log.warning(
+                "collection '%s': image number %d counts as not stored, for it is damaged: %s",
+                self.name,
+                number,
+                error.message,
+            )
+            return None
+        return value
+
     def background(self, transaction: Any) -> bytes | None:
         value = transaction.get(self._prefix, db=self._backgrounds)
         return None if value is None else bytes(value)
 
-    def number_with_content(self, transaction: Any, content_hash: str) -> int | None:
+    def numbers_with_content(self, transaction: Any, content_hash: str) -> Iterator[int]:
         prefix = self._prefix + bytes.fromhex(content_hash)
         with transaction.cursor(db=self._hashes) as cursor:
-            if cursor.set_range(prefix) and cursor.key()[: len(prefix)] == prefix:
-                number: int = _NUMBER.unpack(cursor.key()[len(prefix) :])[0]
-                return number
-        return None
+            if cursor.set_range(prefix):
+                for key in cursor.iternext(keys=True, values=False):
+                    if key[: len(prefix)] != prefix:
+                        return
+                    yield _NUMBER.unpack(key[len(prefix) :])[0]
 
     def id_rows(self, transaction: Any, after: str, prefix: str) -> Iterator[tuple[str, IdRow]]:
         """In the order of ids, those that begin with `prefix` and come after `after` ("": from the start)."""

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regionsearch.collection import page_tokens
 from regionsearch.collection.array_pool import ArrayPool
 from regionsearch.collection.candidates import Candidates
 from regionsearch.collection.catalog import CollectionRows, EncodedRecord
 from regionsearch.collection.environment import Environment
 from regionsearch.collection.group_commit import GroupCommit
 from regionsearch.collection.index import VectorIndex, image_numbers, ordinals
-from regionsearch.collection.page_tokens import last_id_of, page_token
 from regionsearch.collection.record_layout import Buffer, candidate_parts, decode, encode_body
 from regionsearch.collection.records import (
     CollectionSpec,
@@ -199,27 +199,28 @@ class Collection:
             self._rows.counters(transaction)
             return self._rows.id_row(transaction, image_id) is not None
 
-    def content_hashes(self, image_ids: Sequence[str]) -> builtins.list[str | None]:
-        """The stored content hash of each id, None where there is no such image."""
+    def is_stored(self, image_id: str, content_hash: str) -> bool:
+        """Whether the image has these bytes (sha256, hex) and is sound: all that is kept of it is read,
+        and a damaged one counts as not stored, so that indexing it again mends it."""
         with self._environment.transaction() as transaction:
             self._rows.counters(transaction)
-            rows = [self._rows.id_row(transaction, image_id) for image_id in image_ids]
-        return [None if row is None else row.content_hash for row in rows]
+            row = self._rows.id_row(transaction, image_id)
+            if row is None or row.content_hash != content_hash:
+                return False
+            return self._rows.sound_record(transaction, row.number) is not None
 
-    def find_content(self, content_hash: str) -> ImageRecord | None:
+    def find_content(self, content_hash: str, *, pixels: bool = False) -> ImageRecord | None:
         """Any live image with these bytes (sha256, hex), so that its entities and vectors can be copied.
 
-        Raises DataLoss.
+        pixels: with what is kept of the picture. A damaged image is passed over, as if it were not there.
         """
         with self._environment.transaction() as transaction:
             self._rows.counters(transaction)
-            number = self._rows.number_with_content(transaction, content_hash)
-            if number is None:
-                return None
-            value = self._rows.record(transaction, number)
-            if value is None:
-                raise DataLoss(f"the record of image number {number} is missing")
-            return self._decoded(transaction, value, number, pixels=False)
+            for number in self._rows.numbers_with_content(transaction, content_hash):
+                value = self._rows.sound_record(transaction, number)
+                if value is not None:
+                    return self._decoded(transaction, value, number, pixels=pixels)
+        return None
 
     def list(
         self, page_size: int = 100, page_token: str = "", prefix: str = ""
@@ -232,13 +233,13 @@ class Collection:
         """
         if not 1 <= page_size <= MAX_PAGE_SIZE:
             raise InvalidRequest(f"page_size is {page_size}, outside 1 to {MAX_PAGE_SIZE}", field="page_size")
-        after = last_id_of(page_token, self._spec.name, prefix) if page_token else ""
+        after = page_tokens.last_id_of(page_token, self._spec.name, prefix) if page_token else ""
         listings: builtins.list[ImageListing] = []
         with self._environment.transaction() as transaction:
             self._rows.counters(transaction)
             for image_id, row in self._rows.id_rows(transaction, after, prefix):
                 if len(listings) == page_size:
-                    return listings, _next_token(self._spec.name, prefix, listings)
+                    return listings, page_tokens.page_token(self._spec.name, prefix, listings[-1].image_id)
                 listings.append(row.listing(image_id))
         return listings, ""
 
@@ -384,10 +385,6 @@ class Collection:
 def _neighbours(index: VectorIndex, vector: NDArray[np.float32], k: int) -> Neighbours:
     ids, similarities = index.search(vector, k)
     return Neighbours(image_numbers(ids), ordinals(ids), similarities)
-
-
-def _next_token(collection: str, prefix: str, listings: Sequence[ImageListing]) -> str:
-    return page_token(collection, prefix, listings[-1].image_id)
 
 
 def _vectors_in_body(encoded: EncodedRecord) -> NDArray[np.float32]:

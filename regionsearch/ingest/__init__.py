@@ -2,7 +2,7 @@
 
 from regionsearch.ingest.pinning import check_models, collection_spec
 from regionsearch.ingest.pipeline import STEPS, EncodedImage, Failure, Pipeline, StepClock
-from regionsearch.ingest.upserting import UpsertOutcome, copy_of_known, store, upsert_images
+from regionsearch.ingest.upserting import UpsertOutcome, copies_for_twins, copy_of_known, store, upsert_images
 
 __all__ = [
     "STEPS",
@@ -13,6 +13,7 @@ __all__ = [
     "UpsertOutcome",
     "check_models",
     "collection_spec",
+    "copies_for_twins",
     "copy_of_known",
     "store",
     "upsert_images",

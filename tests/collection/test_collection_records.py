@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,29 +153,53 @@ def test_every_flipped_bit_of_a_record_is_noticed() -> None:
             verify(value[:length])
 
 
+def flip_a_bit(directory: Path, where: bytes) -> None:
+    """Damages what is stored on the disk, at the first place that has these bytes."""
+    data = directory / "catalog" / "data.mdb"
+    raw = bytearray(data.read_bytes())
+    raw[raw.index(where) + 3] ^= 1
+    data.write_bytes(raw)
+
+
 def test_a_damaged_record_is_named_and_the_others_go_on(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     given = [record(random, f"image {letter}", entities=3) for letter in "abc"]
     with DataDirectory(tmp_path / "data", "write") as directory:
         directory.create_collection(spec()).upsert(given)
-    # One bit of a stored vector, on the disk.
-    data = tmp_path / "data" / "catalog" / "data.mdb"
-    raw = bytearray(data.read_bytes())
-    at = raw.index(given[1].vectors[2].tobytes())
-    raw[at + 3] ^= 1
-    data.write_bytes(raw)
+    flip_a_bit(tmp_path / "data", given[1].vectors[2].tobytes())
     with DataDirectory(tmp_path / "data", "write") as directory:
         collection = directory.collection("photos")
         with pytest.raises(DataLoss, match=r"image 'image b' \(number 2\) of collection 'photos'"):
             collection.get("image b")
-        with pytest.raises(DataLoss):
-            collection.find_content(given[1].content_hash)
+        assert collection.find_content(given[1].content_hash) is None
+        assert not collection.is_stored("image b", given[1].content_hash)
+        assert collection.is_stored("image c", given[2].content_hash)
         vector = unit_vectors(random, 1)[0]
         assert set(collection.search(vector, 100).numbers.tolist()) == {1, 3}
         assert_same_image(collection.get("image c"), given[2])
         collection.upsert([given[1]])  # indexed again
         assert_same_image(collection.get("image b"), given[1])
+        assert collection.is_stored("image b", given[1].content_hash)
         assert set(collection.search(vector, 100).numbers.tolist()) == {1, 3, 4}
+
+
+def test_of_equal_images_a_sound_one_is_found_with_its_pixels(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    first = record(random, "first", pixels=b"kept of the first")
+    second = replace(first, image_id="second", pixels=b"kept of the second")
+    with DataDirectory(tmp_path / "data", "write") as directory:
+        collection = directory.create_collection(spec())
+        collection.upsert([first, second])
+        found = collection.find_content(first.content_hash, pixels=True)
+        assert found is not None
+        assert found.pixels == first.pixels
+    flip_a_bit(tmp_path / "data", b"kept of the first")
+    with DataDirectory(tmp_path / "data", "read") as directory:
+        collection = directory.collection("photos")
+        assert not collection.is_stored("first", first.content_hash)
+        found = collection.find_content(first.content_hash, pixels=True)
+        assert found is not None
+        assert (found.image_id, found.pixels) == ("second", second.pixels)
 
 
 def test_pages_stay_in_step_while_writes_go_on(collection: Collection) -> None:

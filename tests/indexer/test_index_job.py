@@ -103,6 +103,29 @@ def test_equal_files_are_computed_once(collection: Collection, photos: Path) -> 
     assert (collection.get("copy2.png").vectors == collection.get("00.png").vectors).all()
 
 
+def test_a_damaged_image_is_mended_by_the_next_run(tmp_path: Path, photos: Path) -> None:
+    (photos / "twin.png").write_bytes((photos / "03.png").read_bytes())
+    spec = collection_spec("c", MODELS.embedder("dummy"), MODELS.segmenter("dummy"), pixels="none")
+    with DataDirectory(tmp_path / "damaged", "write") as directory:
+        collection = directory.create_collection(spec)
+        index(collection, photos)
+        vectors = collection.get("03.png").vectors
+    catalog = tmp_path / "damaged" / "catalog" / "data.mdb"
+    stored = catalog.read_bytes().replace(vectors.tobytes(), (vectors + 1).tobytes())
+    catalog.write_bytes(stored)
+    with DataDirectory(tmp_path / "damaged", "write") as directory:
+        collection = directory.collection("c")
+        listings, _ = collection.list()
+        damaged = [
+            each.image_id for each in listings if not collection.is_stored(each.image_id, each.content_hash)
+        ]
+        assert {"03.png", "twin.png"} <= set(damaged)
+        report = index(collection, photos)
+        assert (report.images, report.skipped, report.failed) == (len(damaged), 21 - len(damaged), [])
+        for image_id in damaged:
+            assert (collection.get(image_id).vectors == vectors).all()
+
+
 def test_several_processes_store_what_one_does(tmp_path: Path, collection: Collection, photos: Path) -> None:
     index(collection, photos)
     engine = Processes(SETTINGS, workers=2)

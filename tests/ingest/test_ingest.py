@@ -6,16 +6,17 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 import pytest
 
-from regionsearch.collection import Collection, DataDirectory
+from regionsearch.collection import Collection, DataDirectory, ImageRecord
 from regionsearch.config import Limits
 from regionsearch.entities import Entities
-from regionsearch.errors import FingerprintMismatch
+from regionsearch.errors import DataLoss, FingerprintMismatch
 from regionsearch.images import Image
 from regionsearch.ingest import EncodedImage, Pipeline, check_models, collection_spec, upsert_images
 from regionsearch.models.registry import ModelRegistry
@@ -95,6 +96,80 @@ def test_bytes_that_are_known_are_copied_and_not_computed_again(collection: Coll
     assert first.number != second.number
     assert (first.payload, second.payload) == ({"year": 2020}, {"year": 2021})
     assert first.pixels == second.pixels
+
+
+class Counting:
+    """The weightless segmenter, which tells how many images it was given."""
+
+    info = SEGMENTER.info
+    backbone = None
+
+    def __init__(self) -> None:
+        self.images = 0
+
+    def propose(self, images: Sequence[Image], *more: Any, **settings: Any) -> list[Entities]:
+        self.images += len(images)
+        return SEGMENTER.propose(images, *more, **settings)
+
+    prompt = SEGMENTER.prompt
+
+
+def test_equal_bytes_in_a_batch_are_computed_once(collection: Collection) -> None:
+    counting = Counting()
+    batch = [EncodedImage(letter, picture("red"), {"letter": letter}) for letter in "abc"]
+    batch += [EncodedImage("", picture("red")), EncodedImage("d", b"broken"), EncodedImage("e", b"broken")]
+    outcome = upsert_images(collection, Pipeline(EMBEDDER, counting), batch)
+    assert counting.images == 1
+    assert sorted(result.image_id for result in outcome.stored)[1:] == ["a", "b", "c"]
+    assert sorted(failure.source for failure in outcome.failures) == ["d", "e"]
+    assert [collection.get(letter).payload for letter in "abc"] == [{"letter": each} for each in "abc"]
+    assert outcome.entities == collection.stats.entities
+
+
+@pytest.mark.parametrize("loss", ["deleted", "replaced"])
+def test_a_copy_is_whole_when_the_image_copied_from_goes_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: str
+) -> None:
+    red, blue = picture("red"), picture("blue")
+    originals = Pipeline(EMBEDDER, SEGMENTER, pixels="original")
+    with DataDirectory(tmp_path / "kept", "write") as directory:
+        spec = collection_spec("photos", EMBEDDER, SEGMENTER, pixels="original")
+        collection = directory.create_collection(spec)
+        upsert_images(collection, originals, [EncodedImage("a", red)])
+        find = collection.find_content
+
+        def find_and_lose(*of: Any, **settings: Any) -> ImageRecord | None:
+            found = find(*of, **settings)
+            monkeypatch.undo()
+            if loss == "deleted":
+                collection.delete(["a"])  # as another thread would
+            else:
+                upsert_images(collection, originals, [EncodedImage("a", blue)])
+            return found
+
+        monkeypatch.setattr(collection, "find_content", find_and_lose)
+        upsert_images(collection, originals, [EncodedImage("b", red)])
+        assert collection.get("b", pixels=True).pixels == red
+
+
+def test_a_damaged_image_is_mended_by_bringing_it_again(tmp_path: Path) -> None:
+    data = picture("red")
+    with DataDirectory(tmp_path / "kept", "write") as directory:
+        collection = directory.create_collection(collection_spec("photos", EMBEDDER, SEGMENTER))
+        upsert_images(collection, pipeline(), [EncodedImage("a", data)])
+        vectors = collection.get("a").vectors
+    catalog = tmp_path / "kept" / "catalog" / "data.mdb"
+    stored = bytearray(catalog.read_bytes())
+    stored[stored.index(vectors.tobytes())] ^= 1
+    catalog.write_bytes(stored)
+    with DataDirectory(tmp_path / "kept", "write") as directory:
+        collection = directory.collection("photos")
+        with pytest.raises(DataLoss, match="index it again"):
+            collection.get("a")
+        outcome = upsert_images(collection, pipeline(), [EncodedImage("a", data), EncodedImage("twin", data)])
+        assert [result.image_id for result in outcome.stored] == ["a", "twin"]
+        np.testing.assert_array_equal(collection.get("a").vectors, vectors)
+        np.testing.assert_array_equal(collection.get("twin").vectors, vectors)
 
 
 def test_of_two_images_with_one_id_in_a_batch_the_last_counts(collection: Collection) -> None:
