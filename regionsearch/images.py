@@ -39,6 +39,8 @@ DEFAULT_MAX_MEGAPIXELS = 64.0
 """200 MB of decoded pixels; cameras with more are rare."""
 DEFAULT_MAX_BYTES = 256 * 1024 * 1024
 """An uncompressed TIFF of 64 megapixels fits."""
+MASK_LEVEL = 128
+"""Of 0 to 255: from here on a pixel of a mask's file counts as bright, and as opaque."""
 FORMATS = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "AVIF")
 
 _TRANSPOSITIONS = {
@@ -94,13 +96,32 @@ def decode_image(
     or damaged, over a limit, or with pixels that have no defined white (32-bit integers, LAB).
     Raises OutOfMemory if there is none left to decode it.
     """
-    if len(data) > max_bytes:
-        raise _too_many_bytes(name, len(data), max_bytes)
-    header = _read_header(data, name)
-    _check_size(header.height, header.width, name, max_megapixels)
-    with _blamed_on_the_file(name), _without_warnings() if header.may_warn else nullcontext():
-        header.picture.load()
+    header = _load(data, name, max_megapixels, max_bytes)
     return _upright(header.picture, header.orientation, name)
+
+
+def decode_mask(
+    data: bytes,
+    name: str = "mask",
+    *,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+) -> NDArray[np.bool_]:
+    """The mask that an encoded picture, mostly a PNG, draws: (height, width) bool of the upright picture.
+
+    A pixel belongs to it when it is bright (its brightest channel is MASK_LEVEL or more, colours as
+    written, not laid on anything) and opaque (its alpha, if there is one, is MASK_LEVEL or more).
+    Raises as `decode_image` does.
+    """
+    header = _load(data, name, max_megapixels, max_bytes)
+    if not _has_transparency(header.picture):
+        pixels = _upright(header.picture, header.orientation, name).pixels
+        drawn: NDArray[np.bool_] = pixels.max(axis=2) >= MASK_LEVEL
+        return drawn
+    with _blamed_on_the_file(name):
+        samples = np.asarray(_turned(_with_alpha(header.picture), header.orientation))
+    bright: NDArray[np.bool_] = samples[:, :, :3].max(axis=2) >= MASK_LEVEL
+    return bright & (samples[:, :, 3] >= MASK_LEVEL)
 
 
 def load_image(
@@ -222,6 +243,17 @@ class _Header:
     """Whether decoding, too, can issue warnings."""
 
 
+def _load(data: bytes, name: str, max_megapixels: float, max_bytes: int) -> _Header:
+    """The file with its pixels decoded, after its limits were checked."""
+    if len(data) > max_bytes:
+        raise _too_many_bytes(name, len(data), max_bytes)
+    header = _read_header(data, name)
+    _check_size(header.height, header.width, name, max_megapixels)
+    with _blamed_on_the_file(name), _without_warnings() if header.may_warn else nullcontext():
+        header.picture.load()
+    return header
+
+
 def _read_header(data: bytes, name: str) -> _Header:
     if not data:
         raise InvalidImage(f"image {name!r} is empty (0 bytes)")
@@ -320,10 +352,18 @@ def _readers() -> dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]]:
 def _upright(picture: Pillow.Image, orientation: int, name: str) -> Image:
     """The loaded picture as RGB, turned as its EXIF orientation asks."""
     with _blamed_on_the_file(name):
-        rgb = _to_rgb(picture, name)
-        if orientation in _TRANSPOSITIONS:
-            rgb = rgb.transpose(_TRANSPOSITIONS[orientation])
-        return Image(np.asarray(rgb))
+        return Image(np.asarray(_turned(_to_rgb(picture, name), orientation)))
+
+
+def _turned(picture: Pillow.Image, orientation: int) -> Pillow.Image:
+    kind = _TRANSPOSITIONS.get(orientation)
+    return picture if kind is None else picture.transpose(kind)
+
+
+def _has_transparency(picture: Pillow.Image) -> bool:
+    if picture.mode.startswith("I"):
+        return False  # one gray level of 16 bits may be marked as transparent; Pillow cannot apply it
+    return picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info
 
 
 def _to_rgb(picture: Pillow.Image, name: str) -> Pillow.Image:
@@ -336,13 +376,16 @@ def _to_rgb(picture: Pillow.Image, name: str) -> Pillow.Image:
     if mode in ("I", "LAB"):
         kind = "32-bit integer" if mode == "I" else mode
         raise InvalidImage(f"image {name!r} has {kind} pixels; convert it to 8 or 16 bits of gray or RGB")
-    if mode == "La":
-        picture = picture.convert("LA")
-    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-        with_alpha = picture.convert("RGBA")
+    if _has_transparency(picture):
+        with_alpha = _with_alpha(picture)
         ground = Pillow.new("RGBA", picture.size, "white")
         return Pillow.alpha_composite(ground, with_alpha).convert("RGB")
     return picture.convert("RGB")
+
+
+def _with_alpha(picture: Pillow.Image) -> Pillow.Image:
+    # Pillow has no direct way from premultiplied gray.
+    return (picture.convert("LA") if picture.mode == "La" else picture).convert("RGBA")
 
 
 def _eight_bits(samples: NDArray[np.uint16]) -> NDArray[np.uint8]:

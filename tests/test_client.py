@@ -184,17 +184,20 @@ def test_a_pil_image_of_any_mode_becomes_a_picture(mode: str) -> None:
     assert (decoded.width, decoded.height) == image.size
 
 
-def test_a_file_keeps_its_exif_orientation_and_a_pil_image_the_pixels_that_it_shows(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["jpg", "png", "tiff"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_file_and_its_pil_image_have_the_same_coordinates(
+    tmp_path: Path, kind: str, orientation: int
+) -> None:
     turned = PilImage.fromarray(picture(0))
     exif = turned.getexif()
-    exif[0x0112] = 6  # to be shown a quarter turn clockwise
-    path = tmp_path / "turned.jpg"
+    exif[0x0112] = orientation  # 3: to be shown half a turn on, 6: a quarter turn clockwise
+    path = tmp_path / f"turned.{kind}"
     turned.save(path, exif=exif)
     upright = decode_image(encoded(path))
-    assert (upright.width, upright.height) == (40, 60)
+    assert (upright.width, upright.height) == ((40, 60) if orientation == 6 else (60, 40))
     with PilImage.open(path) as opened:
-        shown = decode_image(encoded(opened))
-    assert (shown.width, shown.height) == (60, 40)
+        assert np.array_equal(decode_image(encoded(opened)).pixels, upright.pixels)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from regionsearch.errors import InvalidImage
 from regionsearch.images import (
     Image,
     decode_image,
+    decode_mask,
     image_from_array,
     image_from_pillow,
     image_size,
@@ -230,6 +231,43 @@ def test_transparent_pixels_lie_on_white(mode: str, kind: str) -> None:
     assert solid == [40, 40, 40]
     assert clear == WHITE
     assert half == pytest.approx([147, 147, 147], abs=1)
+
+
+@pytest.mark.parametrize(
+    ("mode", "options"), [("RGBA", {}), ("LA", {}), ("P", {"transparency": bytes([255, 255, 127, 128])})]
+)
+def test_a_pixel_of_a_mask_counts_when_it_is_bright_and_opaque(mode: str, options: dict[str, Any]) -> None:
+    levels, alphas = np.array([[255, 127, 255, 128]], np.uint8), np.array([[255, 255, 127, 128]], np.uint8)
+    if mode == "P":
+        picture = Pillow.fromarray(np.arange(4, dtype=np.uint8)[None], "P")
+        picture.putpalette([value for level in levels[0] for value in (level, 0, 0)])
+    else:
+        gray = [levels] if mode == "LA" else [levels, levels // 2, levels // 3]
+        picture = Pillow.fromarray(np.stack([*gray, alphas], axis=2), mode)
+    assert decode_mask(saved(picture, "PNG", **options)).tolist() == [[True, False, False, True]]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "I;16"])
+def test_a_mask_without_transparency_is_where_its_picture_is_bright(mode: str) -> None:
+    if mode == "I;16":
+        picture = Pillow.fromarray(np.array([[0, 65_535, 20_000]], dtype=np.uint16))
+    else:
+        picture = (
+            Pillow.fromarray(np.array([[0, 255, 100]], dtype=np.uint8)).convert("RGB").convert(mode, dither=0)
+        )
+    assert decode_mask(saved(picture, "PNG")).tolist() == [[False, True, False]]
+
+
+def test_a_mask_is_upright_as_its_picture_is() -> None:
+    picture = Pillow.new("LA", (3, 2), (255, 0))
+    picture.putpixel((0, 0), (255, 255))
+    exif = picture.getexif()
+    exif[0x0112] = 6  # a quarter turn clockwise
+    mask = decode_mask(saved(picture, "PNG", exif=exif))
+    assert np.argwhere(mask).tolist() == [[0, 1]]
+    assert mask.shape == (3, 2)
+    with pytest.raises(InvalidImage, match="megapixels"):
+        decode_mask(saved(picture, "PNG"), max_megapixels=1e-6)
 
 
 def test_transparent_palette_entries_and_key_colours_lie_on_white() -> None:

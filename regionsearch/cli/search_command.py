@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from regionsearch.cli.arguments import (
     AppendRegionPart,
     box_numbers,
@@ -63,7 +61,7 @@ def add_to(commands: Any) -> None:
         action=AppendRegionPart,
         type=Path,
         metavar="PNG",
-        help="a mask of the size of --image, white where the thing is",
+        help="a mask of the size of --image, white (and opaque) where the thing is",
     )
     parser.add_argument("--text", metavar="T", help="an instruction: what to look for, or what matters")
     parser.add_argument(
@@ -156,11 +154,11 @@ def _region(arguments: argparse.Namespace) -> RegionPrompt | None:
 
 
 def _read_mask(path: Path) -> Mask:
-    from regionsearch.images import load_image
+    from regionsearch.images import decode_mask, read_image_file
 
-    pixels = load_image(path).pixels.max(axis=2) >= 128
-    if not np.any(pixels):
-        raise InvalidRegion(f"mask {str(path)!r} is black throughout: it marks nothing")
+    pixels = decode_mask(read_image_file(path), str(path))
+    if not pixels.any():
+        raise InvalidRegion(f"mask {str(path)!r} is black or transparent throughout: it marks nothing")
     return Mask.from_array(pixels)
 
 

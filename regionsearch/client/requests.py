@@ -26,7 +26,7 @@ PolygonLike: TypeAlias = Polygon | Sequence[Sequence[float]]
 """A Polygon, or the corners (x, y) of one ring."""
 MaskLike: TypeAlias = "Mask | NDArray[np.bool_] | bytes | str | Path"
 """A Mask, an array (height, width) of bool, or a PNG file (its bytes or its path), where a pixel
-belongs to the mask when one of its channels is 128 or more."""
+belongs to the mask when one of its colours is 128 or more, and its alpha (if any) too."""
 
 BATCH_IMAGES = 8
 BATCH_BYTES = 24 * 1024 * 1024

@@ -9,11 +9,9 @@ from __future__ import annotations
 import json
 import time
 
-import numpy as np
-
 from regionsearch.config import Limits
 from regionsearch.errors import InvalidRegion, InvalidRequest
-from regionsearch.images import decode_image
+from regionsearch.images import decode_mask
 from regionsearch.protobuf_shapes import (
     at_field,
     box_from_message,
@@ -31,8 +29,6 @@ from regionsearch.v1 import search_pb2 as pb
 from regionsearch.v1 import types_pb2
 
 DEFAULT_HITS = 10
-MASK_LEVEL = 128
-"""A pixel of a PNG belongs to the mask from this level on in its brightest channel."""
 LABEL_SOURCES = {
     None: types_pb2.LABEL_SOURCE_UNSPECIFIED,
     "given": types_pb2.LABEL_SOURCE_GIVEN,
@@ -113,8 +109,7 @@ def _mask_of(message: types_pb2.Mask, limits: Limits) -> Mask:
         if not message.png.startswith(b"\x89PNG\r\n\x1a\n"):
             raise InvalidRegion("mask's png is not a PNG file", field="png")
         with at_field("png"):
-            picture = decode_image(message.png, "mask", max_megapixels=limits.image_megapixels)
-        return Mask.from_array(np.asfortranarray(picture.pixels.max(axis=2) >= MASK_LEVEL))
+            return Mask.from_array(decode_mask(message.png, max_megapixels=limits.image_megapixels))
     runs = message.run_length
     if runs.height * runs.width > limits.image_megapixels * 1e6:
         raise InvalidRegion(

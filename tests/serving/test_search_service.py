@@ -33,6 +33,14 @@ def mask_png(mask: Mask) -> bytes:
     return target.getvalue()
 
 
+def cut_out_png(mask: Mask) -> bytes:
+    """White throughout, and transparent but for the mask."""
+    alpha = mask.to_array().astype(np.uint8) * 255
+    target = io.BytesIO()
+    PilImage.fromarray(np.stack([np.full_like(alpha, 255), alpha], axis=2)).save(target, "PNG")
+    return target.getvalue()
+
+
 RIGHT = Mask.from_box(Box(30, 0, 60, 40), 40, 60)
 
 
@@ -78,10 +86,11 @@ def test_what_is_left_out_is_absent_and_the_hits_stay_the_same(service: Service,
         {"mask": RIGHT},
         {"mask": RIGHT.to_array()},
         {"mask": mask_png(RIGHT)},
+        {"mask": cut_out_png(RIGHT)},
         {"polygon": [(30, 0), (60, 0), (60, 40), (30, 40)]},
         {"polygon": Polygon((((0.5, 0), (1, 0), (1, 1), (0.5, 1)),)), "normalised": True},
     ],
-    ids=["box", "normalised box", "mask", "array", "png", "polygon", "normalised polygon"],
+    ids=["box", "normalised box", "mask", "array", "png", "transparent png", "polygon", "normalised polygon"],
 )
 def test_one_region_said_in_different_ways_gives_one_answer(
     service: Service, filled: str, said: dict[str, Any]

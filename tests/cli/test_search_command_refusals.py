@@ -1,0 +1,24 @@
+"""`regionsearch search`: what its words mean, and what they cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from regionsearch.cli.search_command import _read_mask
+from regionsearch.errors import InvalidRegion
+
+
+def test_a_mask_file_counts_where_it_is_bright_and_opaque(tmp_path: Path) -> None:
+    pixels = np.full((9, 12, 4), 255, dtype=np.uint8)
+    pixels[:, :, 3] = 0
+    pixels[2:5, 3:7, 3] = 255
+    PIL.Image.fromarray(pixels).save(tmp_path / "cut-out.png")
+    assert _read_mask(tmp_path / "cut-out.png").box().as_tuple() == (3, 2, 7, 5)
+    pixels[:, :, 3] = 0
+    PIL.Image.fromarray(pixels).save(tmp_path / "clear.png")
+    with pytest.raises(InvalidRegion, match="transparent"):
+        _read_mask(tmp_path / "clear.png")
