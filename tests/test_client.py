@@ -240,6 +240,25 @@ def test_what_is_no_picture_is_refused_before_it_is_sent(thing: object) -> None:
         ({"limit": -1}, InvalidRequest, "limit"),
         ({"entity": 2**32}, InvalidRequest, "entity"),
         ({"vector": [[1.0], [2.0]]}, InvalidRequest, "vector"),
+        ({"vector": ["a"]}, InvalidRequest, "vector"),
+        ({"limit": 2.5}, InvalidRequest, "limit"),
+        ({"limit": "2"}, InvalidRequest, "limit"),
+        ({"text": 5}, InvalidRequest, "text"),
+        ({"text": "a\udcff"}, InvalidRequest, "text"),
+        ({"image_id": "a\udcff"}, InvalidRequest, "image_id"),
+        ({"weights": {"entity": "x"}}, InvalidRequest, "weights"),
+        ({"weights": {"a\udcff": 1}}, InvalidRequest, "weights"),
+        ({"weights": {5: 1}}, InvalidRequest, "weights"),
+        ({"weights": [1, 2]}, InvalidRequest, "weights"),
+        ({"box": "abcd"}, InvalidRegion, "box"),
+        ({"box": 7}, InvalidRegion, "box"),
+        ({"points": [("x", 1)]}, InvalidRegion, "points"),
+        ({"polygon": [1, 2, 3]}, InvalidRegion, "polygon"),
+        ({"timeout": -1}, InvalidRequest, "timeout"),
+        ({"timeout": 0}, InvalidRequest, "timeout"),
+        ({"timeout": float("nan")}, InvalidRequest, "timeout"),
+        ({"timeout": float("inf")}, InvalidRequest, "timeout"),
+        ({"timeout": "1"}, InvalidRequest, "timeout"),
     ],
 )
 def test_what_cannot_be_said_is_refused_before_it_is_sent(
@@ -248,6 +267,55 @@ def test_what_cannot_be_said_is_refused_before_it_is_sent(
     with pytest.raises(kind) as caught:
         client.search("photos", image=picture(0), **said)  # type: ignore[arg-type]
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "field"),
+    [
+        ("create_collection", {"name": "BAD"}, "name"),
+        ("create_collection", {"name": "x", "embedder": "BAD"}, "embedder"),
+        ("get_collection", {"name": "BAD"}, "name"),
+        ("delete_collection", {"name": "BAD"}, "name"),
+        ("search", {"collection": "BAD", "text": "x"}, "collection"),
+        ("get_image", {"collection": "photos", "image_id": "BAD"}, "image_id"),
+        ("delete_images", {"collection": "photos", "image_ids": ["a", "BAD"]}, "image_ids[1]"),
+        ("upsert", {"collection": "BAD", "images": [picture(0)]}, "collection"),
+        ("upsert", {"collection": "photos", "images": [picture(0)], "ids": ["BAD"]}, "image_id"),
+        (
+            "upsert",
+            {"collection": "photos", "images": [picture(0)], "payloads": [{"a": "BAD"}]},
+            "payload_json",
+        ),
+        ("upsert_stream", {"collection": "photos", "images": [picture(0)], "ids": ["BAD"]}, "image_id"),
+        ("upsert_stream", {"collection": "photos", "images": [picture(0)], "timeout": -1}, "timeout"),
+    ],
+)
+async def test_text_that_is_no_unicode_is_refused_by_both_clients_before_it_is_sent(
+    client: Client, address: str, method: str, arguments: dict[str, object], field: str
+) -> None:
+    def broken(value: object) -> object:
+        if isinstance(value, list):
+            return [broken(part) for part in value]
+        if isinstance(value, dict):
+            return {key: broken(part) for key, part in value.items()}
+        return "a\udcff" if isinstance(value, str) and value == "BAD" else value
+
+    said = broken(arguments)
+    assert isinstance(said, dict)
+    with pytest.raises(InvalidRequest) as caught:
+        getattr(client, method)(**said)
+    async with AsyncClient(address) as other:
+        with pytest.raises(InvalidRequest) as caught_too:
+            await getattr(other, method)(**said)
+    assert caught.value.field == caught_too.value.field == field
+    assert caught.value.message == caught_too.value.message
+
+
+@pytest.mark.parametrize("timeout", [-1, 0, float("nan"), "1"])
+def test_a_client_is_refused_a_timeout_that_is_no_time(address: str, timeout: float) -> None:
+    for kind in (Client, AsyncClient):
+        with pytest.raises(InvalidRequest, match="timeout"):
+            kind(address, timeout=timeout)
 
 
 def test_a_region_is_the_same_whole_or_in_its_parts(client: Client) -> None:

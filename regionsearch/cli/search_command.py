@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,10 @@ def add_to(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if not 0 < arguments.timeout < math.inf:
+        raise InvalidRequest(
+            f"--timeout is {arguments.timeout:g}; it must be seconds, above 0", field="timeout"
+        )
     region = _region(arguments)
     ask = _ask_server if arguments.address is not None else _ask_directory
     answer = answer_to_json(ask(arguments, region))

@@ -30,11 +30,12 @@ from regionsearch.client.channel import (
 )
 from regionsearch.client.failures import error_from
 from regionsearch.client.pictures import Picture
+from regionsearch.client.plain_values import seconds_of
 from regionsearch.client.remembering import Remembering
 from regionsearch.client.requests import BoxLike, MaskLike, PointLike, PolygonLike
 from regionsearch.errors import DeadlineExceeded, Unavailable
 from regionsearch.regions import RegionPrompt
-from regionsearch.v1 import collections_pb2, images_pb2, operations_pb2
+from regionsearch.v1 import operations_pb2
 
 
 class Client:
@@ -56,7 +57,7 @@ class Client:
         max_message_bytes: int = DEFAULT_MESSAGE_BYTES,
     ) -> None:
         self.address = address
-        self._timeout = timeout
+        self._timeout = seconds_of(timeout)
         self._channel = grpc.insecure_channel(address, options=channel_options(max_message_bytes))
         self._stubs = Stubs(self._channel)
 
@@ -80,7 +81,7 @@ class Client:
 
     def get_collection(self, name: str, *, timeout: float | None = None) -> CollectionInfo:
         """Raises CollectionNotFound."""
-        request = collections_pb2.GetCollectionRequest(name=name)
+        request = requests.get_collection(name)
         response = self._call(self._stubs.collections.GetCollection, request, timeout)
         return responses.collection_info(response.collection)
 
@@ -88,7 +89,7 @@ class Client:
         self, *, page_size: int = 100, timeout: float | None = None
     ) -> Iterator[CollectionInfo]:
         """All collections in the order of their names, fetched page by page as they are asked for."""
-        request = collections_pb2.ListCollectionsRequest(page_size=requests.unsigned(page_size, "page_size"))
+        request = requests.list_collections(page_size)
         while True:
             response = self._call(self._stubs.collections.ListCollections, request, timeout)
             yield from map(responses.collection_info, response.collections)
@@ -98,7 +99,7 @@ class Client:
 
     def delete_collection(self, name: str, *, timeout: float | None = None) -> None:
         """Deletes it with all its images. Raises CollectionNotFound."""
-        request = collections_pb2.DeleteCollectionRequest(name=name)
+        request = requests.delete_collection(name)
         self._call(self._stubs.collections.DeleteCollection, request, timeout)
 
     # images
@@ -134,9 +135,10 @@ class Client:
     ) -> StreamReport:
         """Stores any number of pictures in one call, no faster than the server takes them, and counts
         them. timeout: of the whole stream; None waits for ever."""
+        seconds = seconds_of(timeout)
         uploads = Remembering(requests.upload_stream(collection, requests.uploads(images, ids, payloads)))
         try:
-            response = self._stubs.images.UpsertImageStream(uploads, timeout=timeout)
+            response = self._stubs.images.UpsertImageStream(uploads, timeout=seconds)
         except grpc.RpcError as error:
             if uploads.error is not None:
                 # The stream ended because a picture of ours could not be read.
@@ -157,13 +159,8 @@ class Client:
     ) -> StoredImage:
         """One image's record, with what is asked for; masks need entities.
         Raises CollectionNotFound, ImageNotFound."""
-        request = images_pb2.GetImageRequest(
-            collection=collection,
-            image_id=image_id,
-            with_entities=entities,
-            with_masks=masks,
-            with_vectors=vectors,
-            with_pixels=pixels,
+        request = requests.get_image(
+            collection, image_id, entities=entities, masks=masks, vectors=vectors, pixels=pixels
         )
         response = self._call(self._stubs.images.GetImage, request, timeout)
         return responses.stored_image(response.image)
@@ -172,9 +169,7 @@ class Client:
         self, collection: str, *, prefix: str = "", page_size: int = 100, timeout: float | None = None
     ) -> Iterator[ImageSummary]:
         """All images whose ids start so, in the order of ids, fetched page by page as they are asked for."""
-        request = images_pb2.ListImagesRequest(
-            collection=collection, prefix=prefix, page_size=requests.unsigned(page_size, "page_size")
-        )
+        request = requests.list_images(collection, prefix, page_size)
         while True:
             response = self._call(self._stubs.images.ListImages, request, timeout)
             yield from map(responses.image_summary, response.images)
@@ -186,7 +181,7 @@ class Client:
         self, collection: str, image_ids: Sequence[str], *, timeout: float | None = None
     ) -> DeleteReport:
         """Deletes up to 1,000 images; ids that do not exist are counted."""
-        request = images_pb2.DeleteImagesRequest(collection=collection, image_ids=image_ids)
+        request = requests.delete_images(collection, image_ids)
         return responses.delete_report(self._call(self._stubs.images.DeleteImages, request, timeout))
 
     # search
@@ -284,7 +279,7 @@ class Client:
         try:
             return method(
                 request,
-                timeout=self._timeout if timeout is None else timeout,
+                timeout=self._timeout if timeout is None else seconds_of(timeout),
                 wait_for_ready=wait_for_ready,
             )
         except grpc.RpcError as error:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from regionsearch.client.answers import PixelsKept
 from regionsearch.client.pictures import Picture, encoded
+from regionsearch.client.plain_values import numbers_in, text_of, text_or_none, unsigned, weights_of
 from regionsearch.errors import InvalidImage, InvalidRecord, InvalidRegion, InvalidRequest
 from regionsearch.protobuf_shapes import prompt_to_message, vector_to_message
 from regionsearch.regions import Box, Mask, Point, Polygon, RegionPrompt
@@ -50,11 +51,53 @@ def create_collection(
     if pixels is not None and pixels not in PIXELS_KEPT:
         raise InvalidRequest(f"pixels is {pixels!r}; it can be {', '.join(PIXELS_KEPT)}", field="pixels")
     return collections_pb2.CreateCollectionRequest(
-        name=name,
-        embedder=embedder or "",
-        segmenter=segmenter or "",
+        name=text_of(name, "name"),
+        embedder=text_of(embedder or "", "embedder"),
+        segmenter=text_of(segmenter or "", "segmenter"),
         pixels=PIXELS_KEPT[pixels] if pixels else collections_pb2.PIXELS_KEPT_UNSPECIFIED,
         entity_limit=None if entity_limit is None else unsigned(entity_limit, "entity_limit"),
+    )
+
+
+def get_collection(name: str) -> collections_pb2.GetCollectionRequest:
+    return collections_pb2.GetCollectionRequest(name=text_of(name, "name"))
+
+
+def list_collections(page_size: int) -> collections_pb2.ListCollectionsRequest:
+    return collections_pb2.ListCollectionsRequest(page_size=unsigned(page_size, "page_size"))
+
+
+def delete_collection(name: str) -> collections_pb2.DeleteCollectionRequest:
+    return collections_pb2.DeleteCollectionRequest(name=text_of(name, "name"))
+
+
+def get_image(
+    collection: str, image_id: str, *, entities: bool, masks: bool, vectors: bool, pixels: bool
+) -> images_pb2.GetImageRequest:
+    return images_pb2.GetImageRequest(
+        collection=text_of(collection, "collection"),
+        image_id=text_of(image_id, "image_id"),
+        with_entities=entities,
+        with_masks=masks,
+        with_vectors=vectors,
+        with_pixels=pixels,
+    )
+
+
+def list_images(collection: str, prefix: str, page_size: int) -> images_pb2.ListImagesRequest:
+    return images_pb2.ListImagesRequest(
+        collection=text_of(collection, "collection"),
+        prefix=text_of(prefix, "prefix"),
+        page_size=unsigned(page_size, "page_size"),
+    )
+
+
+def delete_images(collection: str, image_ids: Sequence[str]) -> images_pb2.DeleteImagesRequest:
+    if isinstance(image_ids, str):
+        raise InvalidRequest("image_ids is one text; it must be a list of ids", field="image_ids")
+    return images_pb2.DeleteImagesRequest(
+        collection=text_of(collection, "collection"),
+        image_ids=[text_of(name, f"image_ids[{number}]") for number, name in enumerate(image_ids)],
     )
 
 
@@ -80,20 +123,23 @@ def search(
     parts: bool,
 ) -> search_pb2.SearchRequest:
     request = search_pb2.SearchRequest(
-        collection=collection,
+        collection=text_of(collection, "collection"),
         image=None if image is None else encoded(image),
-        image_id=image_id,
+        image_id=text_or_none(image_id, "image_id"),
         entity=None if entity is None else unsigned(entity, "entity"),
-        text=text,
+        text=text_or_none(text, "text"),
         limit=unsigned(limit, "limit"),
-        weights=weights,
+        weights=None if weights is None else weights_of(weights),
         include_self=include_self,
         without_masks=not masks,
         without_payload=not payload,
         without_parts=not parts,
     )
     if vector is not None:
-        numbers = np.asarray(vector, dtype=np.float32)
+        try:
+            numbers = np.asarray(vector, dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise InvalidRequest(f"vector is not made of numbers: {error}", field="vector") from error
         if numbers.ndim != 1:
             raise InvalidRequest(f"vector has shape {numbers.shape}; it must be a row", field="vector")
         request.vector.CopyFrom(vector_to_message(numbers))
@@ -140,27 +186,33 @@ def box_of(box: BoxLike) -> Box:
     """Raises InvalidRegion unless it is four finite numbers, not empty."""
     if isinstance(box, Box):
         return box
-    if len(box) != 4:
-        raise InvalidRegion(f"a box has 4 numbers (x0, y0, x1, y1), not {len(box)}", field="box")
-    return Box(*(float(value) for value in box))
+    with numbers_in("box"):
+        numbers = [float(value) for value in box]
+    if len(numbers) != 4:
+        raise InvalidRegion(f"a box has 4 numbers (x0, y0, x1, y1), not {len(numbers)}", field="box")
+    return Box(*numbers)
 
 
 def point_of(point: PointLike) -> Point:
     """Raises InvalidRegion unless it is x, y and perhaps 1 or 0."""
     if isinstance(point, Point):
         return point
-    if len(point) not in (2, 3) or (len(point) == 3 and point[2] not in (0, 1)):
+    with numbers_in("points"):
+        numbers = [float(value) for value in point]
+    if len(numbers) not in (2, 3) or (len(numbers) == 3 and numbers[2] not in (0, 1)):
         raise InvalidRegion(f"a point is x, y and perhaps 1 or 0, not {tuple(point)}", field="points")
-    return Point(float(point[0]), float(point[1]), positive=len(point) == 2 or bool(point[2]))
+    return Point(numbers[0], numbers[1], positive=len(numbers) == 2 or numbers[2] == 1)
 
 
 def polygon_of(polygon: PolygonLike) -> Polygon:
     """Raises InvalidRegion unless it is corners of two numbers."""
     if isinstance(polygon, Polygon):
         return polygon
-    if any(len(corner) != 2 for corner in polygon):
+    with numbers_in("polygon"):
+        corners = [tuple(float(value) for value in corner) for corner in polygon]
+    if any(len(corner) != 2 for corner in corners):
         raise InvalidRegion("a polygon's corners are (x, y) each", field="polygon")
-    return Polygon((tuple((float(x), float(y)) for x, y in polygon),))
+    return Polygon((tuple((corner[0], corner[1]) for corner in corners),))
 
 
 def _png_of(mask: MaskLike | None) -> bytes | None:
@@ -178,13 +230,6 @@ def _mask_of(mask: MaskLike | None) -> Mask | None:
     if mask is None or isinstance(mask, Mask):
         return mask
     return Mask.from_array(np.asarray(mask))
-
-
-def unsigned(value: int, field: str) -> int:
-    """The value, if the contract's uint32 can carry it. Raises InvalidRequest otherwise."""
-    if not 0 <= value < 2**32:
-        raise InvalidRequest(f"{field} is {value}; it must be between 0 and {2**32 - 1}", field=field)
-    return value
 
 
 def uploads(
@@ -205,7 +250,7 @@ def uploads(
         payload: Any = rest.pop(0) if payloads is not None else None
         picture: Any = row[0]
         yield images_pb2.ImageUpload(
-            image_id=image_id,
+            image_id=text_or_none(image_id, "image_id"),
             image=encoded(picture),
             payload_json="" if payload is None else payload_json(payload),
         )
@@ -215,6 +260,7 @@ def upload_batches(
     collection: str, messages: Iterable[images_pb2.ImageUpload]
 ) -> Iterator[images_pb2.UpsertImagesRequest]:
     """Requests of at most 8 pictures and, with more than one, 24 MiB."""
+    text_of(collection, "collection")
     batch: list[images_pb2.ImageUpload] = []
     held = 0
     for message in messages:
@@ -230,7 +276,7 @@ def upload_batches(
 def upload_stream(
     collection: str, messages: Iterable[images_pb2.ImageUpload]
 ) -> Iterator[images_pb2.UpsertImageStreamRequest]:
-    name = collection
+    name = text_of(collection, "collection")
     for message in messages:
         yield images_pb2.UpsertImageStreamRequest(collection=name, image=message)
         name = ""
@@ -239,6 +285,8 @@ def upload_stream(
 def payload_json(payload: Mapping[str, Any]) -> str:
     """Raises InvalidRecord for what JSON cannot say."""
     try:
-        return json.dumps(dict(payload), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(dict(payload), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRecord(f"the payload is not JSON: {error}", field="payload_json") from error
+    return text

@@ -8,6 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from regionsearch.cli.main import main
 from regionsearch.cli.search_command import _read_mask
 from regionsearch.errors import InvalidRegion
 
@@ -22,3 +23,24 @@ def test_a_mask_file_counts_where_it_is_bright_and_opaque(tmp_path: Path) -> Non
     PIL.Image.fromarray(pixels).save(tmp_path / "clear.png")
     with pytest.raises(InvalidRegion, match="transparent"):
         _read_mask(tmp_path / "clear.png")
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--timeout", "-1"], "timeout"),
+        (["--timeout", "nan"], "timeout"),
+        (["--text", "a\udcff"], "text"),
+        (["--image-id", "a\udcff"], "image_id"),
+        (["--weight", "a\udcff=1", "--text", "x"], "weights"),
+    ],
+)
+def test_what_a_server_cannot_be_asked_ends_in_one_line(
+    capsys: pytest.CaptureFixture[str], words: list[str], named: str
+) -> None:
+    # Nobody listens there: these are refused before anything is sent.
+    assert main(["search", "--collection", "c", "--address", "127.0.0.1:1", *words]) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    [line] = output.err.splitlines()
+    assert named in line
