@@ -14,8 +14,8 @@ from indexer.report import IndexReport
 from indexer.sources import SourceImage
 from regionsearch.collection import Collection, ImageRecord
 from regionsearch.config import Limits
-from regionsearch.errors import InvalidRecord, RegionSearchError
-from regionsearch.images import content_hash
+from regionsearch.errors import InvalidImage, InvalidRecord, RegionSearchError
+from regionsearch.images import content_hash, read_image_file
 from regionsearch.ingest import EncodedImage, Failure, StepClock, copies_for_twins, copy_of_known
 
 BATCH_IMAGES = 8
@@ -76,15 +76,8 @@ class IndexJob:
     def _take(self, source: SourceImage) -> None:
         with self._clock.step("decode"):
             try:
-                if source.path.stat().st_size > self._limits.image_bytes:
-                    raise RegionSearchError(
-                        f"the file is larger than {self._limits.image_bytes} bytes (limits.image_bytes)"
-                    )
-                data = source.path.read_bytes()
-            except OSError as error:
-                self._fail(source.image_id, f"cannot be read: {error.strerror}")
-                return
-            except RegionSearchError as error:
+                data = read_image_file(source.path, max_bytes=self._limits.image_bytes)
+            except InvalidImage as error:
                 self._fail(source.image_id, error.message)
                 return
             digest = content_hash(data)

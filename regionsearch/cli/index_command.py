@@ -57,6 +57,12 @@ def add_to(commands: Any) -> None:
         default=Limits().image_megapixels,
         help="larger photos are refused before they are decoded (default: %(default)s)",
     )
+    parser.add_argument(
+        "--max-image-bytes",
+        metavar="N",
+        type=whole_number,
+        help="larger files are refused before they are read to the end (default: 268435456, 256 MiB)",
+    )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.set_defaults(run=run)
 
@@ -67,11 +73,13 @@ def run(arguments: argparse.Namespace) -> int:
     from indexer.progress import ProgressBar
     from indexer.sources import scan_folder
     from regionsearch.collection import DataDirectory
+    from regionsearch.images import DEFAULT_MAX_BYTES
     from regionsearch.ingest import Failure
     from regionsearch.models.registry import ModelRegistry
     from regionsearch.search import SearchEngine
 
-    limits = replace(Limits(), image_megapixels=arguments.max_megapixels)
+    max_bytes = DEFAULT_MAX_BYTES if arguments.max_image_bytes is None else arguments.max_image_bytes
+    limits = replace(Limits(), image_megapixels=arguments.max_megapixels, image_bytes=max_bytes)
     if arguments.workers is not None and not 1 <= arguments.workers <= 256:
         raise InvalidRequest(f"--workers is {arguments.workers}; it must be between 1 and 256")
     scan = scan_folder(arguments.source)
@@ -158,7 +166,12 @@ def _summary(report: Any, collection: str) -> str:
         for step, seconds in report.steps.items():
             per_image = 1000 * seconds / report.images
             lines.append(f"{step:<10}{seconds:>9.2f}{per_image:>10.1f}{seconds / total:>8.0%}")
-    lines.extend(f"failed: {failure.source}: {failure.reason}" for failure in report.failed)
+    lines.extend(_printable(f"failed: {failure.source}: {failure.reason}") for failure in report.failed)
     if report.stopped:
         lines.append("run the same command again to go on")
     return "\n".join(lines)
+
+
+def _printable(text: str) -> str:
+    """The text in one line of a terminal: a file's name can hold line breaks and control characters."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

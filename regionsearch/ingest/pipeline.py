@@ -122,12 +122,9 @@ class Pipeline:
 
     def _decode(self, encoded: EncodedImage) -> Image:
         limit = self._limits.image_bytes
-        if len(encoded.data) > limit:
-            raise InvalidRequest(
-                f"image {encoded.name!r} has {len(encoded.data)} bytes; "
-                f"the limit is {limit} (limits.image_bytes)"
-            )
-        return decode_image(encoded.data, encoded.name, max_megapixels=self._limits.image_megapixels)
+        return decode_image(
+            encoded.data, encoded.name, max_megapixels=self._limits.image_megapixels, max_bytes=limit
+        )
 
     def _records(self, batch: Sequence[tuple[EncodedImage, Image]]) -> list[ImageRecord]:
         pictures = [image for _, image in batch]

@@ -19,6 +19,7 @@ import pytest
 
 from regionsearch.cli import main
 from regionsearch.collection import DataDirectory
+from regionsearch.config import Limits
 from regionsearch.errors import CollectionNotFound, NotADataDirectory
 from regionsearch.regions import Box, Mask, mask_iou
 
@@ -100,6 +101,33 @@ def test_the_table_of_index_names_steps_and_failures(
     printed = capsys.readouterr().out
     assert "failed: bad.jpg: " in printed
     assert all(f"\n{step}" in printed for step in ("decode", "segment", "embed", "store"))
+
+
+def test_a_file_name_with_line_breaks_stays_in_its_line_of_the_failures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "good\nfailed: é.jpg\x1b[1m.png").write_bytes(b"broken")
+    assert main(index_words(folder, tmp_path / "data")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in lines if line.startswith("failed: ")]
+    assert line.startswith(r"failed: good\nfailed: é.jpg\x1b[1m.png: ")
+
+
+def test_index_takes_larger_files_than_a_server_and_refuses_by_its_own_limit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    large = draw([("red", (10, 10, 30, 30))]) + bytes(Limits().image_bytes)  # behind the PNG's end
+    (folder / "large.png").write_bytes(large)
+    words = index_words(folder, tmp_path / "data")
+    refused = answer(capsys, [*words, "--max-image-bytes", "1000"])
+    (failure,) = refused["failed"]
+    assert "limit is 1000" in failure["reason"]
+    assert answer(capsys, words)["images"] == 1
+    assert "limits.image_bytes" in refusal(capsys, [*words, "--max-image-bytes", "0"])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,6 +93,21 @@ def test_failures_are_recorded_with_reasons_and_the_rest_goes_on(
     assert sorted(failure.source for failure in report.failed) == ["05.png", "06.png", "07.png"]
     assert all(failure.reason for failure in report.failed)
     assert report.images == 17
+
+
+def test_a_pipe_with_the_name_of_a_photo_is_a_failure_and_not_waited_for(
+    collection: Collection, photos: Path
+) -> None:
+    os.mkfifo(photos / "pipe.jpg")
+    reports: list[IndexReport] = []
+    run = threading.Thread(target=lambda: reports.append(index(collection, photos)), daemon=True)
+    run.start()
+    run.join(60)
+    (report,) = reports
+    (failure,) = report.failed
+    assert failure.source == "pipe.jpg"
+    assert "not a regular file" in failure.reason
+    assert report.images == 20
 
 
 def test_equal_files_are_computed_once(collection: Collection, photos: Path) -> None:
