@@ -5,7 +5,7 @@ Server and client both speak through these functions, so that what one writes th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from regionsearch.errors import InvalidRegion, InvalidRequest
 from regionsearch.regions import Box, Mask, Point, Polygon, RegionPrompt
+from regionsearch.run_length import compress_all
 from regionsearch.v1 import types_pb2 as pb
 
 _PACKED = np.dtype("<f4")
@@ -38,8 +39,16 @@ def box_from_message(message: pb.Box) -> Box:
 
 
 def mask_to_message(mask: Mask) -> pb.Mask:
-    counts = mask.to_coco()["counts"]
-    return pb.Mask(run_length=pb.RunLength(height=mask.height, width=mask.width, counts=counts))
+    return masks_to_messages([mask])[0]
+
+
+def masks_to_messages(masks: Sequence[Mask]) -> list[pb.Mask]:
+    """Many at once are several times quicker than one by one."""
+    texts = compress_all([mask.counts for mask in masks])
+    return [
+        pb.Mask(run_length=pb.RunLength(height=mask.height, width=mask.width, counts=counts))
+        for mask, counts in zip(masks, texts, strict=True)
+    ]
 
 
 def mask_from_message(message: pb.RunLength) -> Mask:

@@ -12,6 +12,7 @@ The functions here trust their arguments (`regions.Mask` checks them) and say so
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,6 +28,8 @@ MAX_CROSSINGS = 4_000_000
 """Of a polygon's edges with pixel columns: 200 MB of work. A photo's outlines have some thousands."""
 _MAX_DIGITS = 7
 """Base-32 digits of a number in the compressed string: 35 bits hold every difference of two counts."""
+_DIGIT_BOUNDS = 1 << (5 * np.arange(1, _MAX_DIGITS) - 1)
+"""From here on a magnitude takes one digit more."""
 _UPSAMPLING = 5
 
 
@@ -65,17 +68,39 @@ def canonical(counts: NDArray[np.integer]) -> Counts:
 def compress(counts: Counts) -> str:
     """COCO's ASCII form: from the fourth on, each count less the one two before it, in signed base-32
     digits (least first, bit 5: more follow), each digit plus 48 as a character."""
-    values = counts.astype(np.int64)
-    values[3:] -= counts[1:-2]
+    return compress_all([counts])[0]
+
+
+def compress_all(masks: Sequence[Counts]) -> list[str]:
+    """`compress` of each: what numpy costs a call is paid once for all of them."""
+    if not masks:
+        return []
+    sizes = np.array([len(counts) for counts in masks])
+    first = np.cumsum(sizes) - sizes
+    values = np.concatenate(masks).astype(np.int64)
+    earlier = np.zeros_like(values)
+    earlier[2:] = values[:-2]
+    for place in range(3):
+        earlier[(first + place)[sizes > place]] = 0
+    values -= earlier
     magnitude = values ^ (values >> 63)
+    # Along an outline most differences are one digit: those of more are spelled out place by place.
+    longer = np.flatnonzero(magnitude >= 1 << 4)
     digits = np.ones(len(values), dtype=np.int64)
+    digits[longer] += np.searchsorted(_DIGIT_BOUNDS, magnitude[longer], side="right")
+    starts = np.cumsum(digits) - digits
+    characters = np.empty(int(starts[-1] + digits[-1]), dtype=np.uint8)
+    characters[starts] = (values & 0x1F) + 48
     for place in range(1, _MAX_DIGITS):
-        digits += magnitude >= 1 << (5 * place - 1)
-    places = np.arange(_MAX_DIGITS)
-    coded = (values[:, None] >> (5 * places)) & 0x1F
-    coded |= np.where(places < digits[:, None] - 1, 0x20, 0)
-    characters: NDArray[np.uint8] = (coded + 48).astype(np.uint8)[places < digits[:, None]]
-    return characters.tobytes().decode("ascii")
+        longer = longer[digits[longer] > place]
+        if len(longer) == 0:
+            break
+        at_place = starts[longer] + place
+        characters[at_place - 1] += 0x20
+        characters[at_place] = ((values[longer] >> (5 * place)) & 0x1F) + 48
+    text = characters.tobytes().decode("ascii")
+    bounds_in_text = [*starts[first].tolist(), len(text)]
+    return [text[start:end] for start, end in itertools.pairwise(bounds_in_text)]
 
 
 def decompress(text: str | bytes) -> Counts:

@@ -32,7 +32,7 @@ MAY_USE: dict[str, set[str]] = {
     "evaluation": STORED | {"ingest", "search", "config"},
     "training": STORED | {"ingest", "search", "config"},
     # `v1` are the modules generated from proto/, `__init__` is the package's own version.
-    "protobuf_shapes": {"errors", "regions", "v1"},
+    "protobuf_shapes": {"errors", "regions", "run_length", "v1"},
     "serving": STORED | {"ingest", "search", "config", "v1", "protobuf_shapes", "__init__"},
     "client_messages": {"errors", "regions", "images", "v1", "protobuf_shapes"},
     "client": {"errors", "regions", "images", "v1", "protobuf_shapes", "client_messages"},

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 
 from regionsearch.config import Limits
 from regionsearch.errors import InvalidRegion, InvalidRequest
@@ -18,6 +19,7 @@ from regionsearch.protobuf_shapes import (
     box_to_message,
     mask_from_message,
     mask_to_message,
+    masks_to_messages,
     points_from_message,
     polygon_from_message,
     prompt_to_message,
@@ -123,9 +125,14 @@ def answer_to_message(answer: Answer, request: pb.SearchRequest) -> pb.SearchRes
     """The answer without what the request leaves out; its own time is the stage `serialise`."""
     started = time.perf_counter()
     masks = not request.without_masks
+    outlines: Sequence[types_pb2.Mask | None] = [None] * len(answer.hits)
+    if masks:
+        outlines = masks_to_messages([hit.entity.mask for hit in answer.hits])
     response = pb.SearchResponse(
         collection=answer.collection,
-        hits=[_hit_to_message(hit, request) for hit in answer.hits],
+        hits=[
+            _hit_to_message(hit, outline, request) for hit, outline in zip(answer.hits, outlines, strict=True)
+        ],
         regions=[_used_region_to_message(used, masks) for used in answer.regions],
         background=answer.background,
         timing_ms=answer.timing_ms,
@@ -134,12 +141,12 @@ def answer_to_message(answer: Answer, request: pb.SearchRequest) -> pb.SearchRes
     return response
 
 
-def _hit_to_message(hit: Hit, request: pb.SearchRequest) -> pb.Hit:
+def _hit_to_message(hit: Hit, outline: types_pb2.Mask | None, request: pb.SearchRequest) -> pb.Hit:
     message = pb.Hit(
         image_id=hit.image_id,
         width=hit.width,
         height=hit.height,
-        entity=_entity_to_message(hit.entity, masks=not request.without_masks),
+        entity=_entity_to_message(hit.entity, outline),
         score=hit.score,
     )
     if not request.without_payload:
@@ -151,19 +158,17 @@ def _hit_to_message(hit: Hit, request: pb.SearchRequest) -> pb.Hit:
     return message
 
 
-def _entity_to_message(entity: MatchedEntity, *, masks: bool) -> types_pb2.Entity:
+def _entity_to_message(entity: MatchedEntity, outline: types_pb2.Mask | None) -> types_pb2.Entity:
     x0, y0, x1, y1 = entity.box
-    message = types_pb2.Entity(
+    return types_pb2.Entity(
         index=entity.index,
         box=types_pb2.Box(x0=x0, y0=y0, x1=x1, y1=y1),
         area=entity.area,
         objectness=entity.objectness,
         label=entity.label,
         label_source=LABEL_SOURCES[entity.label_source],
+        mask=outline,
     )
-    if masks:
-        message.mask.CopyFrom(mask_to_message(entity.mask))
-    return message
 
 
 def _used_region_to_message(used: UsedRegion, masks: bool) -> pb.UsedRegion:
