@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from regionsearch.errors import InvalidRegion, InvalidRequest
 from regionsearch.regions import Box, Mask, Point, Polygon, RegionPrompt
-from regionsearch.run_length import compress_all
+from regionsearch.run_length import compress_all, decompress_all
 from regionsearch.v1 import types_pb2 as pb
 
 _PACKED = np.dtype("<f4")
@@ -53,7 +53,13 @@ def masks_to_messages(masks: Sequence[Mask]) -> list[pb.Mask]:
 
 def mask_from_message(message: pb.RunLength) -> Mask:
     """Raises InvalidRegion if size and runs disagree or are malformed."""
-    return Mask.from_coco({"size": [message.height, message.width], "counts": message.counts})
+    return masks_from_messages([message])[0]
+
+
+def masks_from_messages(messages: Sequence[pb.RunLength]) -> list[Mask]:
+    """Many at once are several times quicker than one by one. Raises InvalidRegion likewise."""
+    counts = decompress_all([message.counts for message in messages])
+    return [Mask(message.height, message.width, runs) for message, runs in zip(messages, counts, strict=True)]
 
 
 def prompt_to_message(prompt: RegionPrompt, *, normalised: bool = False) -> pb.Region:

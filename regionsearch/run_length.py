@@ -109,18 +109,26 @@ def decompress(text: str | bytes) -> Counts:
     Raises InvalidRegion if the text is empty, holds a foreign character, ends within a number, or
     codes a run that is negative or longer than a uint32 holds.
     """
-    try:
-        raw = text.encode("ascii") if isinstance(text, str) else bytes(text)
-    except UnicodeEncodeError as error:
-        raise InvalidRegion(f"run-length string has a foreign character at {error.start}") from error
-    coded = np.frombuffer(raw, dtype=np.uint8).astype(np.int64) - 48
-    if len(coded) == 0:
-        raise InvalidRegion("run-length string is empty")
+    return decompress_all([text])[0]
+
+
+def decompress_all(texts: Sequence[str | bytes]) -> list[Counts]:
+    """`decompress` of each: what numpy costs a call is paid once for all of them.
+
+    Raises InvalidRegion for the first text that `decompress` would refuse.
+    """
+    if not texts:
+        return []
+    raw = [_ascii(text) for text in texts]
+    coded = np.frombuffer(b"".join(raw), dtype=np.uint8).astype(np.int64) - 48
+    text_ends = np.cumsum([len(each) for each in raw])
     foreign = np.flatnonzero((coded < 0) | (coded > 63))
     if len(foreign):
-        raise InvalidRegion(f"run-length string has a foreign character at {foreign[0]}")
+        owner = int(np.searchsorted(text_ends, foreign[0], side="right"))
+        at = int(foreign[0]) - (int(text_ends[owner]) - len(raw[owner]))
+        raise InvalidRegion(f"run-length string has a foreign character at {at}")
     last = np.flatnonzero(coded & 0x20 == 0)
-    if len(last) == 0 or last[-1] != len(coded) - 1:
+    if (coded[text_ends - 1] & 0x20).any():
         raise InvalidRegion("run-length string ends within a number")
     first = np.concatenate(([0], last[:-1] + 1))
     lengths = last - first + 1
@@ -129,11 +137,26 @@ def decompress(text: str | bytes) -> Counts:
     place = np.arange(len(coded)) - np.repeat(first, lengths)
     values = np.add.reduceat((coded & 0x1F) << (5 * place), first)
     values -= np.where(coded[last] & 0x10, np.int64(1) << (5 * lengths), 0)
-    values[1::2] = np.cumsum(values[1::2])
-    values[2::2] = np.cumsum(values[2::2])
+    ends = (np.searchsorted(last, text_ends - 1) + 1).tolist()
+    found = []
+    for start, end in itertools.pairwise([0, *ends]):
+        counts = values[start:end]
+        counts[1::2] = np.cumsum(counts[1::2])
+        counts[2::2] = np.cumsum(counts[2::2])
+        found.append(counts)
     if values.min() < 0 or values.max() > LONGEST_RUN:
         raise InvalidRegion(f"run-length string has a run of {values.min()} or {values.max()} pixels")
-    return values.astype(np.uint32)
+    return [counts.astype(np.uint32) for counts in found]
+
+
+def _ascii(text: str | bytes) -> bytes:
+    try:
+        raw = text.encode("ascii") if isinstance(text, str) else bytes(text)
+    except UnicodeEncodeError as error:
+        raise InvalidRegion(f"run-length string has a foreign character at {error.start}") from error
+    if not raw:
+        raise InvalidRegion("run-length string is empty")
+    return raw
 
 
 def area(counts: Counts) -> int:

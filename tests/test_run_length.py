@@ -100,6 +100,12 @@ def test_every_count_up_to_32_bits_survives_the_string(values: list[int]) -> Non
     assert run_length.decompress(run_length.compress(counts).encode()).tolist() == values
 
 
+@given(st.lists(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=6), max_size=5))
+def test_many_strings_at_once_say_what_each_says_alone(masks: list[list[int]]) -> None:
+    texts = [run_length.compress(np.array(counts, dtype=np.uint32)) for counts in masks]
+    assert [counts.tolist() for counts in run_length.decompress_all(texts)] == masks
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -116,6 +122,8 @@ def test_every_count_up_to_32_bits_survives_the_string(values: list[int]) -> Non
 def test_a_damaged_string_is_refused_with_the_reason(text: str, reason: str) -> None:
     with pytest.raises(InvalidRegion, match=reason):
         run_length.decompress(text)
+    with pytest.raises(InvalidRegion, match=reason):
+        run_length.decompress_all(["54", text, "54"])
 
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=127), max_size=40))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC
 
 import numpy as np
@@ -32,11 +32,12 @@ from regionsearch.client.requests import PIXELS_KEPT
 from regionsearch.protobuf_shapes import (
     box_from_message,
     mask_from_message,
+    masks_from_messages,
     points_from_message,
     polygon_from_message,
     vector_from_message,
 )
-from regionsearch.regions import RegionPrompt
+from regionsearch.regions import Mask, RegionPrompt
 from regionsearch.v1 import collections_pb2, images_pb2, operations_pb2, search_pb2, types_pb2
 
 _PIXELS_NAMES: dict[int, PixelsKept] = {value: name for name, value in PIXELS_KEPT.items()}
@@ -68,14 +69,17 @@ def _fingerprint(message: types_pb2.Fingerprint) -> ModelFingerprint:
 def answer(message: search_pb2.SearchResponse) -> Answer:
     return Answer(
         collection=message.collection,
-        hits=tuple(_hit(hit) for hit in message.hits),
+        hits=tuple(
+            _hit(hit, mask)
+            for hit, mask in zip(message.hits, _masks([hit.entity for hit in message.hits]), strict=True)
+        ),
         regions=tuple(_used_region(region) for region in message.regions),
         background=message.background,
         timing_ms=dict(message.timing_ms),
     )
 
 
-def _hit(message: search_pb2.Hit) -> Hit:
+def _hit(message: search_pb2.Hit, mask: Mask | None) -> Hit:
     parts: Mapping[str, types_pb2.PartScore] = message.parts
     return Hit(
         image_id=message.image_id,
@@ -87,7 +91,7 @@ def _hit(message: search_pb2.Hit) -> Hit:
             name: PartScore(parts[name].raw, parts[name].standardised, parts[name].weight)
             for name in sorted(parts)
         },
-        entity=_entity(message.entity),
+        entity=_entity(message.entity, mask),
         payload=json.loads(message.payload_json) if message.payload_json else None,
     )
 
@@ -112,7 +116,14 @@ def _prompt(message: types_pb2.Region) -> RegionPrompt:
     )
 
 
-def _entity(message: types_pb2.Entity) -> Entity:
+def _masks(entities: Sequence[types_pb2.Entity]) -> list[Mask | None]:
+    """The masks of many entities, None where there is none."""
+    sent = [entity.mask.run_length for entity in entities if entity.HasField("mask")]
+    decoded = iter(masks_from_messages(sent))
+    return [next(decoded) if entity.HasField("mask") else None for entity in entities]
+
+
+def _entity(message: types_pb2.Entity, mask: Mask | None) -> Entity:
     return Entity(
         index=message.index,
         box=box_from_message(message.box),
@@ -120,7 +131,7 @@ def _entity(message: types_pb2.Entity) -> Entity:
         objectness=message.objectness,
         label=message.label if message.HasField("label") else None,
         label_source=_LABEL_SOURCES[message.label_source],
-        mask=mask_from_message(message.mask.run_length) if message.HasField("mask") else None,
+        mask=mask,
     )
 
 
@@ -132,7 +143,7 @@ def stored_image(message: images_pb2.ImageRecord) -> StoredImage:
     return StoredImage(
         summary=image_summary(message),
         payload=json.loads(message.payload_json),
-        entities=tuple(_entity(entity) for entity in message.entities),
+        entities=tuple(map(_entity, message.entities, _masks(message.entities))),
         vectors=vectors,
         pixels=message.pixels if message.HasField("pixels") else None,
     )

@@ -9,8 +9,9 @@ from regionsearch.collection import Collection
 from regionsearch.models.embedder import QueryVectors
 from regionsearch.search.stopwatch import Stopwatch
 
-CANDIDATES_PER_ARM = 100
-"""Distinct images that each arm brings at least, when the collection has them."""
+CANDIDATES_PER_ARM = 50
+"""Distinct images that each arm brings at least, when the collection has them: five for every hit of
+the default limit. Twice as many make a search over 5,000 images 2 ms slower (docs/evaluation.md)."""
 CANDIDATES_PER_HIT = 2
 """At large limits: distinct images of each arm for every image in the answer."""
 
