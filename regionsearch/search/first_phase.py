@@ -41,9 +41,9 @@ def _distinct_images(collection: Collection, vector: NDArray[np.float32], wanted
     rows = 4 * wanted
     while True:
         found = collection.search(vector, rows).numbers
-        distinct = np.unique(found)
+        # A dict keeps the order in which the images were met, which is from near to far.
+        distinct = list(dict.fromkeys(found.tolist()))
         if len(distinct) >= wanted or len(found) < rows:
-            # Those seen first are the nearest; more than wanted would only cost scoring time.
-            _, first = np.unique(found, return_index=True)
-            return found[np.sort(first)[:wanted]]
+            # More than wanted would only cost scoring time.
+            return np.array(distinct[:wanted], dtype=np.int64)
         rows *= 4
