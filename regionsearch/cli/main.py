@@ -16,6 +16,21 @@ from regionsearch.errors import RegionSearchError
 
 # Each is a module of this package with `add_to(commands)`; a command that is not here does not exist.
 COMMANDS = ("index", "search", "serve", "eval", "bench", "demo")
+# What each extra brings that the commands import; the client's own packages are always there.
+EXTRAS = {
+    "server": ("lmdb", "grpc_health", "grpc_reflection", "tqdm"),
+    "compact-runtime": (
+        "onnx",
+        "onnxruntime",
+        "skimage",
+        "scipy",
+        "tokenizers",
+        "safetensors",
+        "threadpoolctl",
+    ),
+    "faiss-cpu": ("faiss",),
+    "training": ("torch",),
+}
 MODULES = {name: f"regionsearch.cli.{name}_command" for name in COMMANDS}
 
 
@@ -34,6 +49,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def extra_with(module: str) -> str | None:
+    """The extra that brings a module, None when no extra does."""
+    package = module.partition(".")[0]
+    return next((extra for extra, packages in EXTRAS.items() if package in packages), None)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parsed = build_parser().parse_args(arguments)
     try:
@@ -41,6 +62,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except RegionSearchError as error:
         print(f"regionsearch {parsed.command}: {error.message}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        extra = extra_with(error.name or "")
+        if extra is None:
+            raise
+        print(
+            f"regionsearch {parsed.command}: the package {error.name!r} is not installed; this command "
+            f"needs it: pip install 'regionsearch[{extra}]' (docs/quickstart.md lists the extras)",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print(f"regionsearch {parsed.command}: stopped", file=sys.stderr)

@@ -94,6 +94,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise InvalidRequest(
             f"--timeout is {arguments.timeout:g}; it must be seconds, above 0", field="timeout"
         )
+    if arguments.image is None and arguments.image_id is None and arguments.text is None:
+        raise InvalidRequest("the question is empty: give --text, --image or --image-id", field="query")
     region = _region(arguments)
     ask = _ask_server if arguments.address is not None else _ask_directory
     answer = answer_to_json(ask(arguments, region))

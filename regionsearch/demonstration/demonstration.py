@@ -173,5 +173,5 @@ def _summary(answer: Answer) -> str:
     question = answer.question
     first = f"{answer.found[0].image_id} ({answer.found[0].score:.2f})" if answer.found else "nothing"
     known = verdict(answer)
-    line = f"  {question.kind + ':':<15}{question.sentence} -> {first}"
+    line = f"  {question.kind + ':':<16}{question.sentence} -> {first}"
     return f"{line}; {known}" if known else line

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import cast
 
-from regionsearch.errors import ModelNotFound
+from regionsearch.errors import ModelNotFound, ModelUnavailable
 from regionsearch.models.embedder import Embedder
 from regionsearch.models.segmenter import Segmenter
 
@@ -44,24 +44,29 @@ class ModelRegistry:
         packages or weights are missing or not the expected ones."""
         with self._lock:
             if name not in self._embedders:
-                load = _loader("embedder", name, EMBEDDERS)
-                self._embedders[name] = cast(Embedder, load(self._threads))
+                self._embedders[name] = cast(Embedder, _load("embedder", name, EMBEDDERS, self._threads))
             return self._embedders[name]
 
     def segmenter(self, name: str) -> Segmenter:
         """Raises ModelNotFound and ModelUnavailable as `embedder` does."""
         with self._lock:
             if name not in self._segmenters:
-                load = _loader("segmenter", name, SEGMENTERS)
-                self._segmenters[name] = cast(Segmenter, load(self._threads))
+                self._segmenters[name] = cast(Segmenter, _load("segmenter", name, SEGMENTERS, self._threads))
             return self._segmenters[name]
 
 
-def _loader(kind: str, name: str, known: Mapping[str, str]) -> Callable[[int | None], object]:
+def _load(kind: str, name: str, known: Mapping[str, str], threads: int | None) -> object:
     if name not in known:
         raise ModelNotFound(
             f"there is no {kind} named {name!r}; there are: {', '.join(sorted(known))}",
             field=kind,
         )
     module, _, function = known[name].partition(":")
-    return cast(Callable[[int | None], object], getattr(importlib.import_module(module), function))
+    try:
+        return getattr(importlib.import_module(module), function)(threads)
+    except ModuleNotFoundError as error:
+        raise ModelUnavailable(
+            f"{kind} {name!r} needs the package {error.name!r}, which is not installed "
+            "(docs/quickstart.md lists what each model needs)",
+            field=kind,
+        ) from error

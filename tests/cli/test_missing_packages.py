@@ -1,0 +1,43 @@
+"""What a user hears who has installed less than a command needs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from regionsearch.cli import main
+from regionsearch.cli.main import extra_with
+from regionsearch.errors import ModelUnavailable
+from regionsearch.models.registry import ModelRegistry
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"),
+    [("lmdb", "server"), ("onnxruntime.capi", "compact-runtime"), ("faiss", "faiss-cpu"), ("numpy", None)],
+)
+def test_each_package_is_known_by_the_extra_that_brings_it(module: str, extra: str | None) -> None:
+    assert extra_with(module) == extra
+
+
+def test_a_command_without_its_packages_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.startswith(("regionsearch.collection", "indexer"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "lmdb", None)
+    words = ["search", "--data", str(tmp_path), "--collection", "c", "--text", "x"]
+    assert main(words) == 1
+    printed = capsys.readouterr().err
+    assert "'lmdb'" in printed
+    assert "regionsearch[server]" in printed
+    assert len(printed.splitlines()) == 1
+
+
+def test_a_model_without_its_packages_is_unavailable_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("regionsearch.models.compact")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ModelUnavailable, match=r"'compact'.*'onnx'"):
+        ModelRegistry().embedder("compact")
