@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -51,19 +52,20 @@ class IndexJob:
         self._twins: dict[str, list[EncodedImage]] = {}
         self.report = IndexReport(workers=engine.workers)
 
-    def run(self, images: Iterable[SourceImage]) -> IndexReport:
-        """Returns when everything is stored, or, after a KeyboardInterrupt, when what was being
-        computed is: then `report.stopped` is true. Errors of a model or of the storage are raised;
-        what had been stored stays stored."""
+    def run(self, images: Iterable[SourceImage], stop: threading.Event | None = None) -> IndexReport:
+        """Returns when everything is stored, or, once `stop` is set before the last image was taken,
+        when what was being computed is: then `report.stopped` is true. Errors of a model or of the
+        storage are raised; what had been stored stays stored."""
         started = time.perf_counter()
         try:
-            try:
-                for image in images:
-                    self._take(image)
+            for image in images:
+                if stop is not None and stop.is_set():
+                    self.report.stopped = True
+                    self._drop_waiting()
+                    break
+                self._take(image)
+            else:
                 self._send()
-            except KeyboardInterrupt:
-                self.report.stopped = True
-                self._drop_waiting()
             while self._running:
                 self._finish_oldest()
         finally:
@@ -149,7 +151,7 @@ class IndexJob:
         self._progress.advance(1)
 
     def _drop_waiting(self) -> None:
-        """After an interrupt: keeps what is being computed, forgets what has not begun."""
+        """When told to stop: keeps what is being computed, forgets what has not begun."""
         self._batch = []
         for entry in list(self._running):
             if entry[0].cancel():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from regionsearch.cli.arguments import whole_number
+from regionsearch.cli.orderly_stop import OrderlyStop
 from regionsearch.config import Limits
 from regionsearch.errors import CollectionNotFound, InvalidRequest
 
@@ -95,11 +96,11 @@ def run(arguments: argparse.Namespace) -> int:
         workers = arguments.workers or _default_workers(len(scan.images))
         engine: IndexingEngine = Processes(settings, workers) if workers > 1 else InProcess(settings, models)
         try:
-            with ProgressBar(len(scan.images)) as progress:
+            with OrderlyStop() as stop, ProgressBar(len(scan.images)) as progress:
                 job = IndexJob(collection, engine, progress, limits)
                 job.report.load_seconds = load_seconds
                 job.report.failed.extend(Failure(name, reason) for name, reason in scan.unnamed)
-                report = job.run(scan.images)
+                report = job.run(scan.images, stop.event)
         finally:
             engine.close()
         if report.images:
@@ -112,7 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
         print()
     else:
         print(_summary(report, arguments.collection))
-    return 130 if report.stopped else 0
+    return 128 + (stop.signal_number or 0) if report.stopped else 0
 
 
 def _default_workers(images: int) -> int:

@@ -179,24 +179,27 @@ def stored_images(data: Path) -> int:
         return 0  # it has not come so far yet
 
 
-def test_index_stopped_by_ctrl_c_goes_on_from_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_index_told_to_stop_counts_what_it_stored(tmp_path: Path, workers: str, sent: signal.Signals) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     for number in range(4000):
         things = [("red", (5, 5, 30 + number % 80, 30)), ("blue", (5, 40, 30 + number // 80, 80))]
         (folder / f"{number:04}.png").write_bytes(draw(things))
     data = tmp_path / "data"
-    command = [sys.executable, "-m", "regionsearch", *index_words(folder, data, "--workers", "1", "--json")]
+    words = index_words(folder, data, "--workers", workers, "--json")
+    command = [sys.executable, "-m", "regionsearch", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             deadline = time.monotonic() + 60
             while stored_images(data) == 0 and time.monotonic() < deadline:
                 time.sleep(0.1)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(sent)
             out, err = process.communicate(timeout=60)
         finally:
             process.kill()
-    assert process.returncode == 130, err
+    assert process.returncode == 128 + sent, err
     report = json.loads(out)
     assert report["stopped"]
     assert 0 < report["images"] < 4000

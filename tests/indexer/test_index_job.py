@@ -163,14 +163,16 @@ def test_several_processes_store_what_one_does(tmp_path: Path, collection: Colle
 def test_an_interrupted_run_keeps_what_it_has_and_the_next_one_finishes(
     collection: Collection, photos: Path
 ) -> None:
+    stop = threading.Event()
+
     def interrupted() -> Iterator[SourceImage]:
         for place, image in enumerate(scan_folder(photos).images):
             if place == 13:
-                raise KeyboardInterrupt
+                stop.set()
             yield image
 
     job = IndexJob(collection, InProcess(SETTINGS, MODELS), Counted())
-    report = job.run(interrupted())
+    report = job.run(interrupted(), stop)
     assert report.stopped
     assert 8 <= report.images <= 13
     assert collection.stats.images == report.images
