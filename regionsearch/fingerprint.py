@@ -13,12 +13,26 @@ class Fingerprint:
     """
 
     name: str
+    """The reference that finds the model again: `compact`, `virtue:/models/virtue-2b`."""
     weights: str
-    """sha256 (hex) over all weights and shipped tables, or "" for a model that has none."""
+    """sha256 (hex) over all weights, shipped tables and settings, or "" for a model that has none."""
     dimension: int
     """Length of its vectors; 0 for a segmenter."""
     preprocessing: int
     """Version of everything between pixels or words and the network; raised when outputs change."""
+
+    def same_model(self, other: Fingerprint) -> bool:
+        """Whether the two give the same outputs: where the weights lie is no part of that."""
+        return (self.kind, self.weights, self.dimension, self.preprocessing) == (
+            other.kind,
+            other.weights,
+            other.dimension,
+            other.preprocessing,
+        )
+
+    @property
+    def kind(self) -> str:
+        return self.name.partition(",")[0].partition(":")[0]
 
     def __str__(self) -> str:
         weights = self.weights[:12] or "none"

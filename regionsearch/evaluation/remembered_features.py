@@ -19,6 +19,7 @@ from regionsearch.models.embedder import (
     EmbedderInfo,
     EncodableQuery,
     ImageVectors,
+    ModelInput,
     QueryVectors,
 )
 from regionsearch.models.features import Backbone, DenseFeatures
@@ -81,6 +82,9 @@ class RememberingEmbedder:
 
     def embed_query(self, query: EncodableQuery) -> QueryVectors:
         return self._embedder.embed_query(query)
+
+    def embed_inputs(self, inputs: Sequence[ModelInput]) -> NDArray[np.float32]:
+        return self._embedder.embed_inputs(inputs)
 
 
 class RememberingModels(ModelRegistry):

@@ -76,7 +76,7 @@ def check_models(spec: CollectionSpec, embedder: Embedder, segmenter: Segmenter 
 
 
 def _compare(collection: str, kind: str, stored: Fingerprint, present: Fingerprint) -> None:
-    if stored != present:
+    if not stored.same_model(present):
         raise FingerprintMismatch(
             f"collection {collection!r} was made with {kind} {stored}, but the one at hand is {present}",
             metadata={"collection": collection, "stored": str(stored), "present": str(present)},

@@ -91,7 +91,6 @@ class Pipeline:
         self._pixels = pixels
         self._entity_limit = entity_limit
         self._limits = limits or Limits()
-        self._shared = _same_backbone(embedder, segmenter)
         self.clock = StepClock()
 
     def run(self, images: Sequence[EncodedImage]) -> tuple[list[ImageRecord], list[Failure]]:
@@ -133,9 +132,8 @@ class Pipeline:
             with self.clock.step("embed"):
                 features = self._embedder.backbone.features(pictures)
         with self.clock.step("segment"):
-            entities = self._segmenter.propose(
-                pictures, features if self._shared else None, limit=self._entity_limit
-            )
+            shared = _shared_features(self._segmenter, features)
+            entities = self._segmenter.propose(pictures, shared, limit=self._entity_limit)
         with self.clock.step("embed"):
             vectors = self._embedder.embed_images(pictures, entities, features)
         records = []
@@ -162,6 +160,11 @@ class Pipeline:
         return thumbnail_jpeg(image) if self._pixels == "thumbnail" else None
 
 
-def _same_backbone(embedder: Embedder, segmenter: Segmenter) -> bool:
-    ours, theirs = embedder.backbone, segmenter.backbone
-    return ours is not None and theirs is not None and ours.source == theirs.source
+def _shared_features(
+    segmenter: Segmenter, features: Sequence[DenseFeatures] | None
+) -> list[DenseFeatures] | None:
+    """What the embedder's pass has already computed for the segmenter; None unless it is all there."""
+    if segmenter.backbone is None or features is None:
+        return None
+    parts = [dense.part(segmenter.backbone.source) for dense in features]
+    return [part for part in parts if part is not None] if None not in parts else None

@@ -23,11 +23,15 @@ from regionsearch.models.embedder import (
     EmbedderInfo,
     EncodableQuery,
     ImageVectors,
+    ModelInput,
     QueryVectors,
     SignalBackground,
     Vector,
 )
 from regionsearch.models.features import DenseFeatures
+from regionsearch.models.plain_inputs import embed_plain_inputs
+from regionsearch.models.reference import ModelReference
+from regionsearch.models.runtime import Runtime
 from regionsearch.models.segmenter import DEFAULT_ENTITY_LIMIT, SegmenterInfo
 from regionsearch.regions import Mask, Point, RegionPrompt, validate_within
 
@@ -56,19 +60,23 @@ GRID = 256
 LEAST_CELLS = 4
 """Cells of the smallest area that counts as a thing: below, it is noise."""
 
+_ITSELF = ModelReference("dummy")
+_ANYHOW = Runtime()
 _PALETTE = np.array(list(COLOURS.values()), dtype=np.float32)
 _NAMES = list(COLOURS)
 
 
-def load_embedder(threads: int | None = None) -> DummyEmbedder:
-    """`threads` is of no use here: every registered loader takes it."""
-    del threads
+def load_embedder(reference: ModelReference = _ITSELF, runtime: Runtime = _ANYHOW) -> DummyEmbedder:
+    """There is one, and it computes in one way: every registered loader takes these two."""
+    del runtime
+    reference.check_bare()
     return DummyEmbedder()
 
 
-def load_segmenter(threads: int | None = None) -> DummySegmenter:
-    """`threads` is of no use here: every registered loader takes it."""
-    del threads
+def load_segmenter(reference: ModelReference = _ITSELF, runtime: Runtime = _ANYHOW) -> DummySegmenter:
+    """There is one, and it computes in one way: every registered loader takes these two."""
+    del runtime
+    reference.check_bare()
     return DummySegmenter()
 
 
@@ -128,6 +136,10 @@ class DummyEmbedder:
             image=whole,
             text=text,
         )
+
+    def embed_inputs(self, inputs: Sequence[ModelInput]) -> NDArray[np.float32]:
+        """(n, d) float32 unit vectors; see `embed_plain_inputs` for what is raised."""
+        return embed_plain_inputs(self, inputs)
 
 
 class DummySegmenter:

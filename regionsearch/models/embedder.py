@@ -88,7 +88,32 @@ class QueryVectors:
     text: Vector | None = None
 
 
-class Embedder(Protocol):
+@dataclass(frozen=True, eq=False)
+class ModelInput:
+    """One input in a model's own words, as published benchmarks and training state them.
+
+    text: the exact string. For a model whose strings place the picture (VIRTUE, VLM2Vec) it holds
+    `<|image_pad|>` once when there is an image and never otherwise; for other models it is the bare
+    instruction or caption. region: in pixels of the image.
+    """
+
+    image: Image | None = None
+    text: str | None = None
+    region: RegionPrompt | None = None
+
+
+class InputEmbedder(Protocol):
+    """What an embedder can do that reads inputs as one: benchmarks, pairwise reranking and training
+    speak to it. All embedders here are also this."""
+
+    def embed_inputs(self, inputs: Sequence[ModelInput]) -> NDArray[np.float32]:
+        """(n, d) float32 unit vectors, one an input, each independent of the others.
+
+        Raises NotAccepted for an input that the model cannot read, InvalidRequest for an empty one.
+        """
+
+
+class Embedder(InputEmbedder, Protocol):
     """Turns images, regions and words into unit vectors of one space."""
 
     @property

@@ -15,6 +15,10 @@ class DenseFeatures(Protocol):
     @property
     def source(self) -> str: ...
 
+    def part(self, source: str) -> DenseFeatures | None:
+        """What a backbone of this source would give for the image, if this pass computed it: these
+        features themselves, or a part of them. None if it did not."""
+
 
 class Backbone(Protocol):
     """A network that reads whole images, in batches."""

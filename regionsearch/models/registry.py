@@ -9,19 +9,28 @@ from __future__ import annotations
 import importlib
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import cast
 
 from regionsearch.errors import ModelNotFound, ModelUnavailable
 from regionsearch.models.embedder import Embedder
+from regionsearch.models.folder_kind import Role, folder_kind
+from regionsearch.models.reference import ModelReference
+from regionsearch.models.runtime import Runtime
 from regionsearch.models.segmenter import Segmenter
 
 EMBEDDERS: Mapping[str, str] = {
+    "abc": "regionsearch.models.abc:load_embedder",
     "compact": "regionsearch.models.compact:load_embedder",
+    "dual_encoder": "regionsearch.models.dual_encoder:load_embedder",
     "dummy": "regionsearch.models.dummy:load_embedder",
+    "virtue": "regionsearch.models.virtue:load_embedder",
+    "vlm": "regionsearch.models.vlm:load_embedder",
 }
 SEGMENTERS: Mapping[str, str] = {
     "compact": "regionsearch.models.compact:load_segmenter",
     "dummy": "regionsearch.models.dummy:load_segmenter",
+    "sam2": "regionsearch.models.sam2:load_segmenter",
 }
 DEFAULT_EMBEDDER = "compact"
 DEFAULT_SEGMENTER = "compact"
@@ -30,43 +39,60 @@ DEFAULT_SEGMENTER = "compact"
 class ModelRegistry:
     """Loads each model once and keeps it; safe to use from several threads.
 
-    `threads` is how many cores a model may use inside one call; None leaves it to the model.
+    A model is named by a reference (`KIND[:LOCATION][,OPTION=VALUE]…`), or by the bare path of a
+    folder, whose files then tell its kind.
     """
 
-    def __init__(self, threads: int | None = None) -> None:
-        self._threads = threads
+    def __init__(self, threads: int | None = None, runtime: Runtime | None = None) -> None:
+        self._runtime = runtime or Runtime(threads)
         self._lock = threading.Lock()
         self._embedders: dict[str, Embedder] = {}
         self._segmenters: dict[str, Segmenter] = {}
 
     def embedder(self, name: str) -> Embedder:
-        """Raises ModelNotFound for a name that is not registered, ModelUnavailable when its
-        packages or weights are missing or not the expected ones."""
+        """Raises ModelNotFound for a kind that is not registered, InvalidRequest for a reference that
+        cannot be read, ModelUnavailable when packages or weights are missing or not the expected ones."""
+        reference = resolve("embedder", name)
         with self._lock:
-            if name not in self._embedders:
-                self._embedders[name] = cast(Embedder, _load("embedder", name, EMBEDDERS, self._threads))
-            return self._embedders[name]
+            key = str(reference)
+            if key not in self._embedders:
+                loaded = _load("embedder", reference, EMBEDDERS, self._runtime)
+                self._embedders[key] = cast(Embedder, loaded)
+            return self._embedders[key]
 
     def segmenter(self, name: str) -> Segmenter:
-        """Raises ModelNotFound and ModelUnavailable as `embedder` does."""
+        """Raises what `embedder` does."""
+        reference = resolve("segmenter", name)
         with self._lock:
-            if name not in self._segmenters:
-                self._segmenters[name] = cast(Segmenter, _load("segmenter", name, SEGMENTERS, self._threads))
-            return self._segmenters[name]
+            key = str(reference)
+            if key not in self._segmenters:
+                loaded = _load("segmenter", reference, SEGMENTERS, self._runtime)
+                self._segmenters[key] = cast(Segmenter, loaded)
+            return self._segmenters[key]
 
 
-def _load(kind: str, name: str, known: Mapping[str, str], threads: int | None) -> object:
-    if name not in known:
+def resolve(role: Role, name: str) -> ModelReference:
+    """The reference that a name means. Raises ModelNotFound and InvalidRequest, see ModelRegistry."""
+    known = EMBEDDERS if role == "embedder" else SEGMENTERS
+    if name.startswith(("/", "./", "../", "~")):
+        folder, comma, options = name.partition(",")
+        name = f"{folder_kind(role, Path(folder).expanduser())}:{folder}{comma}{options}"
+    reference = ModelReference.parse(name)
+    if reference.kind not in known:
         raise ModelNotFound(
-            f"there is no {kind} named {name!r}; there are: {', '.join(sorted(known))}",
-            field=kind,
+            f"there is no {role} named {reference.kind!r}; there are: {', '.join(sorted(known))}",
+            field=role,
         )
-    module, _, function = known[name].partition(":")
+    return reference
+
+
+def _load(role: Role, reference: ModelReference, known: Mapping[str, str], runtime: Runtime) -> object:
+    module, _, function = known[reference.kind].partition(":")
     try:
-        return getattr(importlib.import_module(module), function)(threads)
+        return getattr(importlib.import_module(module), function)(reference, runtime)
     except ModuleNotFoundError as error:
         raise ModelUnavailable(
-            f"{kind} {name!r} needs the package {error.name!r}, which is not installed "
+            f"{role} {reference.kind!r} needs the package {error.name!r}, which is not installed "
             "(docs/quickstart.md lists what each model needs)",
-            field=kind,
+            field=role,
         ) from error

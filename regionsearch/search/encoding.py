@@ -95,13 +95,11 @@ def _encode_pixels_and_words(
                 features = embedder.backbone.features([image])[0]
     if image is not None and prompt is not None:
         segmenter = models.segmenter(collection.spec.segmenter.name)
-        shared = (
-            segmenter.backbone is not None
-            and features is not None
-            and features.source == segmenter.backbone.source
-        )
+        shared: DenseFeatures | None = None
+        if segmenter.backbone is not None and features is not None:
+            shared = features.part(segmenter.backbone.source)
         with stopwatch.stage("segment"):
-            mask = segmenter.prompt(image, prompt, features if shared else None)
+            mask = segmenter.prompt(image, prompt, shared)
         used = (UsedRegion(mask, prompt),)
     with stopwatch.stage("encode"):
         vectors = embedder.embed_query(

@@ -169,6 +169,9 @@ class PixelFeatures:
         self.source = "pixels"
         self.mean = float(image.pixels.mean())
 
+    def part(self, source: str) -> DenseFeatures | None:
+        return self if source == self.source else None
+
 
 class CountingBackbone:
     """Features that count how often an image was read."""

@@ -30,11 +30,13 @@ from regionsearch.models.embedder import (
     EmbedderInfo,
     EncodableQuery,
     ImageVectors,
+    ModelInput,
     QueryVectors,
     SignalBackground,
     Vector,
 )
 from regionsearch.models.features import DenseFeatures
+from regionsearch.models.plain_inputs import embed_plain_inputs
 from regionsearch.regions import Mask
 
 PREPROCESSING = 1
@@ -137,6 +139,10 @@ class CompactEmbedder:
             image=whole,
             text=text,
         )
+
+    def embed_inputs(self, inputs: Sequence[ModelInput]) -> NDArray[np.float32]:
+        """(n, d) float32 unit vectors; see `embed_plain_inputs` for what is raised."""
+        return embed_plain_inputs(self, inputs)
 
     def _embed_pixels(
         self, image: Image, mask: Mask | None, features: DenseFeatures | None

@@ -6,6 +6,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from regionsearch.models.compact.weights import require_packages
+from regionsearch.models.reference import ModelReference
+from regionsearch.models.runtime import Runtime
 
 if TYPE_CHECKING:
     from regionsearch.models.compact.embedder import CompactEmbedder
@@ -14,18 +16,22 @@ if TYPE_CHECKING:
 
 _networks: dict[int | None, CompactNetwork] = {}
 _lock = threading.Lock()
+_ITSELF = ModelReference("compact")
+_ANYHOW = Runtime()
 
 
-def load_embedder(threads: int | None = None) -> CompactEmbedder:
+def load_embedder(reference: ModelReference = _ITSELF, runtime: Runtime = _ANYHOW) -> CompactEmbedder:
     """The compact embedder. Raises ModelUnavailable when packages or weights are missing."""
+    reference.check_bare()
     from regionsearch.models.compact.embedder import CompactEmbedder
 
-    return CompactEmbedder(_network(threads), threads)
+    return CompactEmbedder(_network(runtime.threads), runtime.threads)
 
 
-def load_segmenter(threads: int | None = None) -> CompactSegmenter:
+def load_segmenter(reference: ModelReference = _ITSELF, runtime: Runtime = _ANYHOW) -> CompactSegmenter:
     """The compact segmenter. Raises ModelUnavailable when packages or weights are missing."""
-    network = _network(threads)
+    reference.check_bare()
+    network = _network(runtime.threads)
     from regionsearch.models.compact.segmenter import CompactSegmenter
 
     return CompactSegmenter(network)

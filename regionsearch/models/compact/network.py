@@ -45,6 +45,9 @@ class CompactFeatures:
     levels: Mapping[int, NDArray[np.float32]]
     last: NDArray[np.float32]
 
+    def part(self, source: str) -> CompactFeatures | None:
+        return self if source == self.source else None
+
 
 class CompactNetwork:
     """EfficientNet-Lite0 with ImageNet weights, on ONNX Runtime (why: docs/compact.md).

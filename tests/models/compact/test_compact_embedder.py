@@ -15,6 +15,7 @@ from regionsearch.images import Image, load_image
 from regionsearch.models.compact import load_embedder
 from regionsearch.models.compact.embedder import CompactEmbedder
 from regionsearch.models.embedder import EncodableQuery
+from regionsearch.models.runtime import Runtime
 from regionsearch.regions import Box, Mask, Point, RegionPrompt
 
 DIMENSION = 640
@@ -28,7 +29,7 @@ PHOTOS = {
 
 @pytest.fixture(scope="module")
 def embedder() -> CompactEmbedder:
-    return load_embedder(1)
+    return load_embedder(runtime=Runtime(1))
 
 
 @pytest.fixture(scope="module")

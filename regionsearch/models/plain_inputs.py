@@ -1,0 +1,51 @@
+"""Inputs read as one by models that know pixels and words apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regionsearch.errors import InvalidRequest, NotAccepted
+from regionsearch.models.embedder import Embedder, EncodableQuery, ModelInput
+from regionsearch.regions import Mask, validate_within
+
+
+def embed_plain_inputs(embedder: Embedder, inputs: Sequence[ModelInput]) -> NDArray[np.float32]:
+    """(n, d) float32 unit vectors: `InputEmbedder.embed_inputs` for an embedder that reads regions as
+    masks. Pixels and words together are what the arms of a query are asked.
+
+    Raises NotAccepted for points, which only a segmenter can turn into a mask, or for a region without
+    an image; InvalidRequest for an input with nothing in it.
+    """
+    vectors = np.empty((len(inputs), embedder.info.dimension), dtype=np.float32)
+    words: dict[int, str] = {}
+    for place, given in enumerate(inputs):
+        if given.image is None:
+            if given.region is not None:
+                raise NotAccepted("a region needs the image that it lies in", field="region")
+            if given.text is None:
+                raise InvalidRequest("an input needs an image, a text, or both")
+            words[place] = given.text
+            continue
+        query = EncodableQuery(image=given.image, mask=_mask(embedder, given), text=given.text)
+        asked = embedder.embed_query(query)
+        vectors[place] = asked.global_arm if given.region is None else asked.entity_arm
+    if words:
+        vectors[list(words)] = embedder.embed_texts(list(words.values()))
+    return vectors
+
+
+def _mask(embedder: Embedder, given: ModelInput) -> Mask | None:
+    if given.region is None or given.image is None:
+        return None
+    height, width = given.image.height, given.image.width
+    region = validate_within(given.region, height, width)
+    if region.mask is not None:
+        return region.mask
+    if region.box is not None:
+        return Mask.from_box(region.box, height, width)
+    if region.polygon is not None:
+        return Mask.from_polygon(region.polygon, height, width)
+    raise NotAccepted(f"{embedder.info.name} reads regions as boxes or masks, not as points", field="region")
