@@ -48,6 +48,19 @@ def data_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
+def golden_folder() -> Path:
+    """The folder of golden tensors (`virtue`, `abc`) of the published models' own code, which
+    REGIONSEARCH_GOLDEN names. Skips without it, as `data_folder` does."""
+    named = os.environ.get("REGIONSEARCH_GOLDEN")
+    if not named:
+        pytest.skip("REGIONSEARCH_GOLDEN is not set: it names the folder of golden tensors")
+    folder = Path(named)
+    if not folder.is_dir():
+        pytest.fail(f"REGIONSEARCH_GOLDEN names {named!r}, which is not a folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the working tree."""
     return Path(__file__).resolve().parents[1]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from regionsearch.collection import ImageRecord
 from regionsearch.collection.records import PixelsKept
 from regionsearch.config import Limits
 from regionsearch.ingest import EncodedImage, Failure
+from regionsearch.models.runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class PipelineSettings:
     pixels: PixelsKept
     entity_limit: int
     limits: Limits
+    runtime: Runtime = field(default_factory=Runtime)
 
 
 @dataclass(frozen=True, eq=False)

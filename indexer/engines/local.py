@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing.synchronize import Barrier
 
 from indexer.engines.engine import BatchResult, PipelineSettings
@@ -90,7 +91,9 @@ def _start_worker(settings: PipelineSettings, threads: int, all_loaded: Barrier)
     global _worker_pipeline
     # Ctrl-C reaches the whole process group; the parent decides what is finished and what is not.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _worker_pipeline = build_pipeline(settings, ModelRegistry(threads))
+    _worker_pipeline = build_pipeline(
+        settings, ModelRegistry(runtime=replace(settings.runtime, threads=threads))
+    )
     # Nobody starts early: a first worker that computes would slow the loading of the others.
     all_loaded.wait()
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from regionsearch.errors import InvalidRegion
+from regionsearch.errors import InvalidRegion, InvalidRequest
+from regionsearch.models.runtime import DEFAULT_TOKEN_BUDGET, PRECISIONS, Runtime
 from regionsearch.regions import Box, Mask, Point, RegionPrompt
 
 # One of: four numbers of a box, a point, the path of a mask. Numbers are checked later, where a box
@@ -55,6 +56,37 @@ def _numbers(text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not numbers with commas between them") from None
+
+
+def add_runtime_options(parser: argparse.ArgumentParser) -> None:
+    """Where models of torch compute; `runtime_from` reads the values."""
+    parser.add_argument(
+        "--device",
+        metavar="D",
+        default="auto",
+        help="where models of torch compute: auto (a GPU if there is one), cpu, cuda, cuda:N "
+        "(default: %(default)s; the compact models always use the CPU)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=PRECISIONS,
+        default="auto",
+        help="their precision (default: bf16 or fp16 on a GPU, fp32 on a CPU)",
+    )
+    parser.add_argument(
+        "--token-budget",
+        metavar="N",
+        type=whole_number,
+        default=DEFAULT_TOKEN_BUDGET,
+        help="tokens of one of their forward passes; less takes less memory (default: %(default)s)",
+    )
+
+
+def runtime_from(arguments: argparse.Namespace, threads: int | None = None) -> Runtime:
+    """Raises InvalidRequest for a token budget below 1."""
+    if arguments.token_budget < 1:
+        raise InvalidRequest(f"--token-budget is {arguments.token_budget}; it must be at least 1")
+    return Runtime(threads, arguments.device, arguments.dtype, arguments.token_budget)
 
 
 class AppendRegionPart(argparse.Action):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from regionsearch.cli.arguments import add_runtime_options, runtime_from
 from regionsearch.models.registry import DEFAULT_EMBEDDER, DEFAULT_SEGMENTER
 
 
@@ -43,6 +44,7 @@ def _add_coco(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     parser.add_argument("--embedder", default=DEFAULT_EMBEDDER, help="name (default: %(default)s)")
     parser.add_argument("--segmenter", default=DEFAULT_SEGMENTER, help="name (default: %(default)s)")
+    add_runtime_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON alone")
     parser.set_defaults(run=run, parser=parser)
 
@@ -62,6 +64,7 @@ def _add_segmentation(kinds: argparse._SubParsersAction[argparse.ArgumentParser]
     source.add_argument("--bsds", metavar="DIR", type=Path, help="folder with images/ and ground_truth/*.mat")
     parser.add_argument("--annotations", metavar="FILE", type=Path, help="instances.json of --images")
     parser.add_argument("--segmenter", default=DEFAULT_SEGMENTER, help="name (default: %(default)s)")
+    add_runtime_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON alone")
     parser.set_defaults(run=run, parser=parser)
 
@@ -84,7 +87,8 @@ def _run_coco(arguments: argparse.Namespace) -> int:
 
     photos = read_folders(arguments.images, arguments.annotations, arguments.captions)
     show = _shown_progress()
-    with PhotoIndex(photos, ModelRegistry(), arguments.embedder, arguments.segmenter, show) as index:
+    models = ModelRegistry(runtime=runtime_from(arguments))
+    with PhotoIndex(photos, models, arguments.embedder, arguments.segmenter, show) as index:
         report = evaluate(index, captions=bool(arguments.captions), progress=show)
     _print(report, coco_tables(report), as_json=arguments.json)
     return 0
@@ -100,14 +104,14 @@ def _run_segmentation(arguments: argparse.Namespace) -> int:
     if arguments.bsds is not None:
         from regionsearch.evaluation.bsds import evaluate_partitions
 
-        segmenter = ModelRegistry().segmenter(arguments.segmenter)
+        segmenter = ModelRegistry(runtime=runtime_from(arguments)).segmenter(arguments.segmenter)
         report = evaluate_partitions(arguments.bsds, segmenter, _shown_progress())
         _print(report, partition_table(report), as_json=arguments.json)
         return 0
     from regionsearch.evaluation.segmentation_evaluation import evaluate_segmentation
 
     photos = read_folders([arguments.images], [arguments.annotations])
-    segmenter = ModelRegistry().segmenter(arguments.segmenter)
+    segmenter = ModelRegistry(runtime=runtime_from(arguments)).segmenter(arguments.segmenter)
     report = evaluate_segmentation(photos, segmenter, _shown_progress())
     _print(report, segmentation_table(report), as_json=arguments.json)
     return 0

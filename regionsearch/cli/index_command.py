@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from regionsearch.cli.arguments import whole_number
+from regionsearch.cli.arguments import add_runtime_options, runtime_from, whole_number
 from regionsearch.cli.orderly_stop import OrderlyStop
 from regionsearch.config import Limits
 from regionsearch.errors import CollectionNotFound, InvalidRequest
@@ -49,7 +49,7 @@ def add_to(commands: Any) -> None:
         "--workers",
         metavar="N",
         type=whole_number,
-        help="processes that compute (default: one for each core)",
+        help="processes that compute (default: one for each core; for models of torch one for each GPU)",
     )
     parser.add_argument(
         "--max-megapixels",
@@ -64,13 +64,14 @@ def add_to(commands: Any) -> None:
         type=whole_number,
         help="larger files are refused before they are read to the end (default: 268435456, 256 MiB)",
     )
+    add_runtime_options(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     from indexer import IndexJob
-    from indexer.engines import IndexingEngine, InProcess, PipelineSettings, Processes
+    from indexer.engines import PipelineSettings
     from indexer.progress import ProgressBar
     from indexer.sources import scan_folder
     from regionsearch.collection import DataDirectory
@@ -86,15 +87,15 @@ def run(arguments: argparse.Namespace) -> int:
     scan = scan_folder(arguments.source)
     with DataDirectory(arguments.data, "write") as directory:
         started = time.perf_counter()
-        models = ModelRegistry()
+        runtime = runtime_from(arguments)
+        models = ModelRegistry(runtime=runtime)
         collection = _open_or_create(arguments, directory, models)
         spec = collection.spec
         load_seconds = time.perf_counter() - started
         settings = PipelineSettings(
-            spec.embedder.name, spec.segmenter.name, spec.pixels, spec.entity_limit, limits
+            spec.embedder.name, spec.segmenter.name, spec.pixels, spec.entity_limit, limits, runtime
         )
-        workers = arguments.workers or _default_workers(len(scan.images))
-        engine: IndexingEngine = Processes(settings, workers) if workers > 1 else InProcess(settings, models)
+        engine = _engine(settings, models, arguments.workers, len(scan.images))
         try:
             with OrderlyStop() as stop, ProgressBar(len(scan.images)) as progress:
                 job = IndexJob(collection, engine, progress, limits)
@@ -116,8 +117,28 @@ def run(arguments: argparse.Namespace) -> int:
     return 128 + (stop.signal_number or 0) if report.stopped else 0
 
 
-def _default_workers(images: int) -> int:
-    return (os.cpu_count() or 1) if images >= WORTH_SEVERAL_PROCESSES else 1
+def _engine(settings: Any, models: Any, workers: int | None, images: int) -> Any:
+    """The engine that suits the models: those on the CPU run in several processes, those of torch in
+    one for each GPU; `workers` sets how many, by default as the images are worth it."""
+    from indexer.engines import InProcess, Prefetching, Processes, device_processes
+    from regionsearch.models.registry import ON_PROCESSOR, resolve
+
+    worth_several = images >= WORTH_SEVERAL_PROCESSES
+    kinds = {resolve("embedder", settings.embedder).kind, resolve("segmenter", settings.segmenter).kind}
+    if kinds <= ON_PROCESSOR:
+        count = workers or ((os.cpu_count() or 1) if worth_several else 1)
+        return Processes(settings, count) if count > 1 else InProcess(settings, models)
+    devices = settings.runtime.devices()
+    if workers is not None:
+        # More processes than GPUs share them, in turn.
+        devices = [devices[place % len(devices)] for place in range(workers)]
+    elif not worth_several:
+        devices = devices[:1]
+    if len(devices) == 1:
+        return Prefetching.in_this_process(settings, models)
+    # The processes load models of their own: ours would take memory of the first GPU beside them.
+    models.forget()
+    return device_processes(settings, devices)
 
 
 def _open_or_create(arguments: argparse.Namespace, directory: Any, models: Any) -> Any:

@@ -11,10 +11,12 @@ from typing import Any
 
 from regionsearch.cli.arguments import (
     AppendRegionPart,
+    add_runtime_options,
     box_numbers,
     click,
     group_regions,
     named_weight,
+    runtime_from,
     whole_number,
 )
 from regionsearch.errors import InvalidRegion, InvalidRequest
@@ -85,6 +87,7 @@ def add_to(commands: Any) -> None:
         metavar="SECONDS",
         help="how long to wait for a server (default: 60)",
     )
+    add_runtime_options(parser)
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")
     parser.set_defaults(run=run, region=None)
 
@@ -194,7 +197,7 @@ def _ask_directory(arguments: argparse.Namespace, region: RegionPrompt | None) -
     )
     with DataDirectory(arguments.data, "read") as directory:
         collection = directory.collection(arguments.collection)
-        return SearchEngine(ModelRegistry()).search(collection, query)
+        return SearchEngine(ModelRegistry(runtime=runtime_from(arguments))).search(collection, query)
 
 
 def _ask_server(arguments: argparse.Namespace, region: RegionPrompt | None) -> Any:

@@ -11,6 +11,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+from regionsearch.cli.arguments import add_runtime_options, runtime_from
 from regionsearch.config import Limits
 from regionsearch.errors import InvalidRequest
 
@@ -62,6 +63,15 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument(
         "--log-level", choices=LOG_LEVELS, default="info", help="what goes to stderr (default info)"
     )
+    add_runtime_options(parser)
+    parser.add_argument(
+        "--allow-model",
+        action="append",
+        default=[],
+        metavar="REFERENCE",
+        help="a model with weights of its own that clients may make collections with, besides those of "
+        "the collections that are there; can be repeated",
+    )
     defaults = Limits()
     for field in fields(Limits):
         option, metavar, what = _LIMIT_OPTIONS[field.name]
@@ -97,8 +107,9 @@ def run(arguments: argparse.Namespace) -> int:
     # The port first: when it is taken, nothing has been opened or created yet.
     server = Server(Address.parse(arguments.address), limits)
     with DataDirectory(arguments.data, "write") as directory:
-        models = ModelRegistry(arguments.threads)
-        backend = Backend(directory, models, SearchEngine(models, limits), limits)
+        models = ModelRegistry(runtime=runtime_from(arguments, arguments.threads))
+        engine = SearchEngine(models, limits)
+        backend = Backend(directory, models, engine, limits, frozenset(arguments.allow_model))
         try:
             backend.load()
             server.start(backend)

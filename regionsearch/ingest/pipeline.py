@@ -70,6 +70,41 @@ class StepClock:
             self.seconds[name] += value
 
 
+@dataclass(frozen=True, eq=False)
+class DecodedBatch:
+    """Images that go through the network together, and those met on the way that cannot."""
+
+    images: list[tuple[EncodedImage, Image]]
+    failures: list[Failure]
+
+
+def decoded_batches(
+    images: Sequence[EncodedImage], limits: Limits, clock: StepClock
+) -> Iterator[DecodedBatch]:
+    """Decodes as far as the next batch needs: BATCH_IMAGES and BATCH_MEGAPIXELS at most."""
+    batch = DecodedBatch([], [])
+    megapixels = 0.0
+    for encoded in images:
+        try:
+            with clock.step("decode"):
+                image = decode_image(
+                    encoded.data,
+                    encoded.name,
+                    max_megapixels=limits.image_megapixels,
+                    max_bytes=limits.image_bytes,
+                )
+        except InvalidRequest as error:
+            batch.failures.append(Failure(encoded.name, error.message))
+            continue
+        size = image.height * image.width / 1e6
+        if batch.images and (len(batch.images) == BATCH_IMAGES or megapixels + size > BATCH_MEGAPIXELS):
+            yield batch
+            batch, megapixels = DecodedBatch([], []), 0.0
+        batch.images.append((encoded, image))
+        megapixels += size
+    yield batch
+
+
 class Pipeline:
     """Turns encoded images into finished records, several at a time.
 
@@ -100,30 +135,14 @@ class Pipeline:
         """
         records: list[ImageRecord] = []
         failures: list[Failure] = []
-        batch: list[tuple[EncodedImage, Image]] = []
-        megapixels = 0.0
-        for encoded in images:
-            try:
-                with self.clock.step("decode"):
-                    image = self._decode(encoded)
-            except InvalidRequest as error:
-                failures.append(Failure(encoded.name, error.message))
-                continue
-            size = image.height * image.width / 1e6
-            if batch and (len(batch) == BATCH_IMAGES or megapixels + size > BATCH_MEGAPIXELS):
-                records.extend(self._records(batch))
-                batch, megapixels = [], 0.0
-            batch.append((encoded, image))
-            megapixels += size
-        if batch:
-            records.extend(self._records(batch))
+        for batch in decoded_batches(images, self._limits, self.clock):
+            records.extend(self.compute(batch))
+            failures.extend(batch.failures)
         return records, failures
 
-    def _decode(self, encoded: EncodedImage) -> Image:
-        limit = self._limits.image_bytes
-        return decode_image(
-            encoded.data, encoded.name, max_megapixels=self._limits.image_megapixels, max_bytes=limit
-        )
+    def compute(self, batch: DecodedBatch) -> list[ImageRecord]:
+        """The records of a batch that is decoded already, perhaps by another thread."""
+        return self._records(batch.images) if batch.images else []
 
     def _records(self, batch: Sequence[tuple[EncodedImage, Image]]) -> list[ImageRecord]:
         pictures = [image for _, image in batch]

@@ -32,6 +32,10 @@ SEGMENTERS: Mapping[str, str] = {
     "dummy": "regionsearch.models.dummy:load_segmenter",
     "sam2": "regionsearch.models.sam2:load_segmenter",
 }
+ON_PROCESSOR = frozenset({"compact", "connector", "dummy"})
+"""Kinds that compute on the CPU whatever device is asked for, several processes side by side."""
+PACKAGED = frozenset({"compact", "dummy"})
+"""Kinds whose weights come with their packages: anybody may ask for them."""
 DEFAULT_EMBEDDER = "compact"
 DEFAULT_SEGMENTER = "compact"
 
@@ -69,6 +73,12 @@ class ModelRegistry:
                 loaded = _load("segmenter", reference, SEGMENTERS, self._runtime)
                 self._segmenters[key] = cast(Segmenter, loaded)
             return self._segmenters[key]
+
+    def forget(self) -> None:
+        """Lets go of all models, so that their memory can be had by others."""
+        with self._lock:
+            self._embedders.clear()
+            self._segmenters.clear()
 
 
 def resolve(role: Role, name: str) -> ModelReference:

@@ -52,6 +52,14 @@ class Runtime:
                 )
         return device
 
+    def devices(self) -> list[str]:
+        """Every device that `auto` or `cuda` stands for; otherwise the one that is named."""
+        if self.device not in ("auto", "cuda"):
+            return [self.device]
+        import torch
+
+        return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or [self.device]
+
     def torch_dtype(self) -> torch.dtype:
         import torch
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from regionsearch.collection import Collection, DataDirectory
 from regionsearch.config import Limits
-from regionsearch.errors import RegionSearchError
+from regionsearch.errors import ModelNotFound, ModelUnavailable, RegionSearchError
 from regionsearch.ingest import Pipeline, check_models
-from regionsearch.models.registry import ModelRegistry
+from regionsearch.models.folder_kind import Role
+from regionsearch.models.registry import PACKAGED, ModelRegistry, resolve
 from regionsearch.search.engine import SearchEngine
 from regionsearch.serving.calls import Turnstile
 
@@ -24,6 +25,8 @@ class Backend:
     models: ModelRegistry
     engine: SearchEngine
     limits: Limits
+    allowed_models: frozenset[str] = frozenset()
+    """References that clients may make collections with, besides packaged models and those in use."""
     ingest: Turnstile = field(default_factory=lambda: Turnstile(INGESTING_CALLS))
 
     def load(self) -> None:
@@ -54,6 +57,25 @@ class Backend:
                 error.message,
             )
 
+    def check_allowed(self, role: Role, name: str) -> None:
+        """A client may not make the server read any folder, or fetch gigabytes from a hub.
+
+        Raises ModelNotFound, naming what there is, for a model that the server was not told to offer.
+        """
+        reference = resolve(role, name)
+        if reference.kind in PACKAGED:
+            return
+        offered = {str(resolve(role, allowed)) for allowed in self.allowed_models if _is(role, allowed)}
+        for stored in self.directory.collection_names():
+            spec = self.directory.collection(stored).spec
+            offered.add(spec.embedder.name if role == "embedder" else spec.segmenter.name)
+        if str(reference) not in offered:
+            raise ModelNotFound(
+                f"this server does not offer the {role} {str(reference)!r}; it offers: "
+                f"{', '.join(sorted(offered | PACKAGED))} (serve --allow-model adds one)",
+                field=role,
+            )
+
     def pipeline(self, collection: Collection) -> Pipeline:
         """A pipeline that brings images into this collection; each call needs its own."""
         spec = collection.spec
@@ -63,3 +85,12 @@ class Backend:
         return Pipeline(
             embedder, segmenter, pixels=spec.pixels, entity_limit=spec.entity_limit, limits=self.limits
         )
+
+
+def _is(role: Role, name: str) -> bool:
+    """Whether an allowed model has this role: one option serves for embedders and segmenters."""
+    try:
+        resolve(role, name)
+    except (ModelNotFound, ModelUnavailable):
+        return False
+    return True

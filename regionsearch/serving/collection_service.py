@@ -51,10 +51,13 @@ class CollectionServicer(collections_pb2_grpc.CollectionServiceServicer):
                 f"entity_limit is {limit}; it must be between 1 and {MAX_ENTITY_LIMIT}", field="entity_limit"
             )
         models = self._backend.models
+        embedder, segmenter = request.embedder or DEFAULT_EMBEDDER, request.segmenter or DEFAULT_SEGMENTER
+        self._backend.check_allowed("embedder", embedder)
+        self._backend.check_allowed("segmenter", segmenter)
         spec = collection_spec(
             name,
-            models.embedder(request.embedder or DEFAULT_EMBEDDER),
-            models.segmenter(request.segmenter or DEFAULT_SEGMENTER),
+            models.embedder(embedder),
+            models.segmenter(segmenter),
             pixels=PIXELS_KEPT[request.pixels],
             entity_limit=limit,
         )
