@@ -1,0 +1,89 @@
+"""What a stopped run needs to go on: one file, replaced as a whole.
+
+The random state, the place in the data and the learning rate are no part of it: each is a function of
+the seed and the number of steps done.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from regionsearch.errors import InvalidRequest, ModelUnavailable
+
+FILE = "training_state.pt"
+_FORMAT = 1
+
+
+@dataclass(eq=False)
+class TrainingState:
+    """identity: what must be the same when the run goes on, by name. step: updates done.
+    trained: the trained tensors by part. optimizer: torch's own state. history: one entry a step."""
+
+    identity: Mapping[str, Any]
+    step: int = 0
+    trained: Mapping[str, Mapping[str, torch.Tensor]] = field(default_factory=dict)
+    optimizer: Mapping[str, Any] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def save_state(folder: Path, state: TrainingState) -> None:
+    """Written beside, brought to the disk, then renamed: a crash leaves the old file or the new one."""
+    content = {
+        "format": _FORMAT,
+        "identity": dict(state.identity),
+        "step": state.step,
+        "trained": {part: dict(tensors) for part, tensors in state.trained.items()},
+        "optimizer": dict(state.optimizer),
+        "history": state.history,
+    }
+    unfinished = folder / f"{FILE}.unfinished"
+    with unfinished.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(folder / FILE)
+    directory = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def load_state(folder: Path, identity: Mapping[str, Any]) -> TrainingState | None:
+    """The state in the folder, None when there is none.
+
+    Raises InvalidRequest when it is that of another run, naming what differs; ModelUnavailable when the
+    file is damaged.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        found = content["format"]
+        state = TrainingState(**{name: value for name, value in content.items() if name != "format"})
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise ModelUnavailable(
+            f"{path} cannot be read: {str(error).splitlines()[0]}; without it a run begins anew"
+        ) from error
+    if found != _FORMAT:
+        raise ModelUnavailable(f"{path} has format {found}; this version reads {_FORMAT}")
+    differing = [
+        f"{name} was {state.identity.get(name)!r} and is {identity.get(name)!r}"
+        for name in sorted({*state.identity, *identity})
+        if state.identity.get(name) != identity.get(name)
+    ]
+    if differing:
+        raise InvalidRequest(
+            f"{folder} holds a run that was begun otherwise: {'; '.join(differing)}. Give the same options "
+            "to go on with it, or another --out",
+            field="out",
+        )
+    return state
