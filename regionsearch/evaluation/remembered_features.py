@@ -19,6 +19,7 @@ from regionsearch.models.embedder import (
     EmbedderInfo,
     EncodableQuery,
     ImageVectors,
+    InputRole,
     ModelInput,
     QueryVectors,
 )
@@ -85,6 +86,9 @@ class RememberingEmbedder:
 
     def embed_inputs(self, inputs: Sequence[ModelInput]) -> NDArray[np.float32]:
         return self._embedder.embed_inputs(inputs)
+
+    def worded(self, given: ModelInput, role: InputRole) -> ModelInput:
+        return self._embedder.worded(given, role)
 
 
 class RememberingModels(ModelRegistry):

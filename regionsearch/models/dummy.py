@@ -23,6 +23,7 @@ from regionsearch.models.embedder import (
     EmbedderInfo,
     EncodableQuery,
     ImageVectors,
+    InputRole,
     ModelInput,
     QueryVectors,
     SignalBackground,
@@ -140,6 +141,11 @@ class DummyEmbedder:
     def embed_inputs(self, inputs: Sequence[ModelInput]) -> NDArray[np.float32]:
         """(n, d) float32 unit vectors; see `embed_plain_inputs` for what is raised."""
         return embed_plain_inputs(self, inputs)
+
+    def worded(self, given: ModelInput, role: InputRole) -> ModelInput:
+        """The input itself: pixels and bare words need no template."""
+        del role
+        return given
 
 
 class DummySegmenter:

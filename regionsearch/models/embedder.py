@@ -102,6 +102,10 @@ class ModelInput:
     region: RegionPrompt | None = None
 
 
+InputRole = Literal["query", "candidate"]
+"""`query`: what is asked, with its instruction. `candidate`: a stored picture that may be the answer."""
+
+
 class InputEmbedder(Protocol):
     """What an embedder can do that reads inputs as one: benchmarks, pairwise reranking and training
     speak to it. All embedders here are also this."""
@@ -110,6 +114,15 @@ class InputEmbedder(Protocol):
         """(n, d) float32 unit vectors, one an input, each independent of the others.
 
         Raises NotAccepted for an input that the model cannot read, InvalidRequest for an empty one.
+        """
+
+    def worded(self, given: ModelInput, role: InputRole) -> ModelInput:
+        """The same input in the model's own words, ready for `embed_inputs`.
+
+        given: `text` is the bare instruction or None; `region` has the caller's points or box where the
+        model takes these as they are, otherwise a mask. A model whose strings place the picture, or name
+        the region, makes its string here; one that was trained on boxes makes a box of the mask. For a
+        model that reads pixels and bare words it is the input itself.
         """
 
 

@@ -9,6 +9,8 @@ from regionsearch.search.query import (
     MatchedEntity,
     PartScore,
     Query,
+    Rerank,
+    RerankScore,
     UsedRegion,
 )
 
@@ -20,6 +22,8 @@ __all__ = [
     "MatchedEntity",
     "PartScore",
     "Query",
+    "Rerank",
+    "RerankScore",
     "SearchEngine",
     "UsedRegion",
 ]

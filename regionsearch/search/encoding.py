@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from regionsearch.collection import Collection
+from regionsearch.collection import Collection, ImageRecord
 from regionsearch.config import Limits
 from regionsearch.errors import InvalidRequest
 from regionsearch.images import Image, decode_image
@@ -23,11 +23,14 @@ from regionsearch.search.stopwatch import Stopwatch
 @dataclass(frozen=True, eq=False)
 class EncodedQuery:
     """vectors: of the query. regions: those really used. own_number: of the indexed image that the
-    query is about, -1 when there is none."""
+    query is about, -1 when there is none. image: the picture that came with the query. record: of the
+    indexed image, with its pixels when the query is to be read again."""
 
     vectors: QueryVectors
     regions: tuple[UsedRegion, ...]
     own_number: int = -1
+    image: Image | None = None
+    record: ImageRecord | None = None
 
 
 def encode(
@@ -52,7 +55,7 @@ def _encode_indexed(
     query: Query, image_id: str, collection: Collection, models: ModelRegistry, stopwatch: Stopwatch
 ) -> EncodedQuery:
     with stopwatch.stage("fetch"):
-        record = collection.get(image_id)
+        record = collection.get(image_id, pixels=query.rerank is not None)
     count = len(record.entities)
     if query.entity is not None and query.entity >= count:
         raise InvalidRequest(
@@ -73,7 +76,7 @@ def _encode_indexed(
         image=image,
         text=text,
     )
-    return EncodedQuery(vectors, (), record.number)
+    return EncodedQuery(vectors, (), record.number, record=record)
 
 
 def _encode_pixels_and_words(
@@ -111,7 +114,7 @@ def _encode_pixels_and_words(
                 features=features,
             )
         )
-    return EncodedQuery(vectors, used)
+    return EncodedQuery(vectors, used, image=image)
 
 
 def _image(query: Query, limits: Limits, stopwatch: Stopwatch) -> Image | None:

@@ -1,4 +1,4 @@
-"""Answers queries: encode, two arms, joint scoring. Pure of RPC."""
+"""Answers queries: encode, two arms, joint scoring, and reading the best again. Pure of RPC."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
 
 from regionsearch.collection import Candidates, Collection, ImageRecord
 from regionsearch.config import Limits
@@ -19,11 +22,12 @@ from regionsearch.search.background import (
     measure_background,
     shipped_background,
 )
-from regionsearch.search.encoding import encode
+from regionsearch.search.encoding import EncodedQuery, encode
 from regionsearch.search.first_phase import candidate_numbers
 from regionsearch.search.joint_scoring import JointScores, ranking, score_jointly, score_of
-from regionsearch.search.query import Answer, Hit, MatchedEntity, PartScore, Query
+from regionsearch.search.query import Answer, Hit, MatchedEntity, PartScore, Query, Rerank
 from regionsearch.search.query_checks import check_query
+from regionsearch.search.rerank import answer_again, check_pixels_kept, query_input, read_again
 from regionsearch.search.stopwatch import Stopwatch
 from regionsearch.search.weights import resolve_weights
 
@@ -54,30 +58,53 @@ class SearchEngine:
         """Answers with exactly `query.limit` images whenever the collection has that many.
 
         The same query to the same content gives the same answer.
-        Raises InvalidRequest and its kin, ImageNotFound, and what `prepare` raises.
+        Raises InvalidRequest and its kin, ImageNotFound, what `prepare` raises, and FailedPrecondition
+        when images are to be read again whose pixels are not kept or cannot be decoded.
         """
         check_query(query, self._limits)
+        if query.rerank is not None:
+            check_pixels_kept(collection)
         background = self._background(collection)
         stopwatch = Stopwatch()
         weights = resolve_weights(query.weights)
         encoded = encode(query, collection, self._models, self._limits, stopwatch)
         own = -1 if query.include_self else encoded.own_number
+        wanted = query.limit if query.rerank is None else max(query.limit, query.rerank.top_n)
         for _ in range(ATTEMPTS):
-            numbers = candidate_numbers(collection, encoded.vectors, query.limit, own, stopwatch)
+            found = _Found()
+            numbers = candidate_numbers(collection, encoded.vectors, wanted, own, stopwatch)
             with stopwatch.stage("fetch"):
                 candidates = collection.candidates([int(number) for number in numbers])
-            hits: tuple[Hit, ...] = ()
             if candidates:
                 with stopwatch.stage("joint"):
                     scores = score_jointly(candidates, encoded.vectors, background.signals, weights)
                     order = ranking(scores.totals, candidates.image_ids)
                 with stopwatch.stage("fetch"):
-                    hits = _hits(collection, candidates, scores, order, query.limit)
-            if len(hits) == min(query.limit, len(numbers)):
+                    found = _found(collection, candidates, scores, order, wanted)
+            if len(found.hits) == min(wanted, len(numbers)):
                 break
             # Images were replaced or deleted between the arms and the answer: those that took their
             # place are found by asking again.
-        return Answer(hits, encoded.regions, stopwatch.milliseconds, background.version, collection.spec.name)
+        hits = found.hits
+        if query.rerank is not None and hits:
+            with stopwatch.stage("rerank"):
+                hits = self._read_again(collection, query, query.rerank, encoded, found)
+        return Answer(
+            hits[: query.limit],
+            encoded.regions,
+            stopwatch.milliseconds,
+            background.version,
+            collection.spec.name,
+        )
+
+    def _read_again(
+        self, collection: Collection, query: Query, asked: Rerank, encoded: EncodedQuery, found: _Found
+    ) -> tuple[Hit, ...]:
+        embedder = self._models.embedder(collection.spec.embedder.name)
+        question = query_input(query, encoded, embedder.info.accepts)
+        entities = [hit.entity.index for hit in found.hits[: asked.top_n]]
+        reading = read_again(collection, embedder, question, found.records[: asked.top_n], entities)
+        return answer_again(found.hits, found.totals, reading, asked.weight)
 
     def _open(self, collection: Collection) -> _Opened:
         with self._lock:
@@ -136,27 +163,40 @@ class _Opened:
     measuring: threading.Lock = field(default_factory=threading.Lock)
 
 
-def _hits(
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """The best of the joint ranking, best first: what an answer shows of each, its record, and its
+    weighted sum (n,) float64."""
+
+    hits: tuple[Hit, ...] = ()
+    records: tuple[ImageRecord, ...] = ()
+    totals: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+
+
+def _found(
     collection: Collection,
     candidates: Candidates,
     scores: JointScores,
     order: Sequence[int],
-    limit: int,
-) -> tuple[Hit, ...]:
-    """The best `limit` candidates with what an answer shows of them.
+    wanted: int,
+) -> _Found:
+    """The best `wanted` candidates.
 
     An image deleted since it was scored is passed over for the next best.
     """
-    hits: list[Hit] = []
-    for start in range(0, len(order), limit):
-        places = order[start : start + limit]
+    live: list[tuple[int, ImageRecord]] = []
+    for start in range(0, len(order), wanted):
+        places = order[start : start + wanted]
         records = collection.records([candidates.numbers[place] for place in places])
-        for place, record in zip(places, records, strict=True):
-            if record is not None and len(hits) < limit:
-                hits.append(_hit(record, scores, place))
-        if len(hits) == limit:
+        there = [(place, record) for place, record in zip(places, records, strict=True) if record is not None]
+        live += there[: wanted - len(live)]
+        if len(live) == wanted:
             break
-    return tuple(hits)
+    return _Found(
+        tuple(_hit(record, scores, place) for place, record in live),
+        tuple(record for _, record in live),
+        scores.totals[[place for place, _ in live]],
+    )
 
 
 def _hit(record: ImageRecord, scores: JointScores, place: int) -> Hit:

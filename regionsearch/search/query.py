@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,29 @@ from regionsearch.regions import Mask, RegionPrompt
 
 PART_NAMES = ("entity", "global", "text_entity", "text_image")
 """The signals of joint scoring that exist today, in the order in which they are shown."""
-STAGES = ("decode", "segment", "encode", "entity_arm", "global_arm", "fetch", "joint", "serialise")
+STAGES = ("decode", "segment", "encode", "entity_arm", "global_arm", "fetch", "joint", "rerank", "serialise")
+
+RerankMethod = Literal["pairwise"]
+DEFAULT_RERANKED = 32
+"""Three times the default limit: enough for a misplaced image to come into the answer, at a model's pass
+for each. docs/rerank.md compares numbers."""
+MAX_RERANKED = 256
+"""Each of them is decoded and goes through the model while the caller waits."""
+DEFAULT_RERANK_WEIGHT = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rerank:
+    """The best of the joint ranking are read again, each with the query.
+
+    method: `pairwise`, by the collection's own embedder. top_n: how many, 1 to 256; may be more or
+    less than the images asked for. weight: what a deviation of the reading counts beside the weighted
+    sum of joint scoring, above 0, at most 1,000 (which all but silences joint scoring).
+    """
+
+    method: RerankMethod = "pairwise"
+    top_n: int = DEFAULT_RERANKED
+    weight: float = DEFAULT_RERANK_WEIGHT
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +50,7 @@ class Query:
     weights: by part name, finite and at least 0, not all 0; parts not named keep their defaults.
     include_self: whether the image named by image_id may be among its own hits.
     encoded_image: an image still to be decoded; the decoding is then a stage of the query.
+    rerank: the third phase, left out by default; not with `vector`, which has nothing to read.
     """
 
     image: Image | None = None
@@ -42,6 +65,7 @@ class Query:
     limit: int = 10
     weights: Mapping[str, float] = field(default_factory=dict)
     include_self: bool = False
+    rerank: Rerank | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +75,22 @@ class PartScore:
     raw: float
     standardised: float
     weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class RerankScore:
+    """What the third phase found in a hit that it read again.
+
+    raw: cosine of the query and the candidate as the model reads them. standardised: by how many
+    deviations of the images read again it lies above the least similar of them, 0 at least. weight:
+    what that counts. joint_score, joint_rank: the hit's score, 0 to 1, and its place, from 1, before.
+    """
+
+    raw: float
+    standardised: float
+    weight: float
+    joint_score: float
+    joint_rank: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +106,9 @@ class MatchedEntity:
 
 @dataclass(frozen=True, eq=False)
 class Hit:
+    """score: the logistic of the parts' weighted sum and, when the image was read again, of
+    `rerank.weight` times `rerank.standardised` added to it."""
+
     image_id: str
     width: int
     height: int
@@ -73,6 +116,7 @@ class Hit:
     parts: Mapping[str, PartScore]
     entity: MatchedEntity
     payload: Mapping[str, Any]
+    rerank: RerankScore | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from regionsearch.config import Limits
 from regionsearch.errors import InvalidRequest
-from regionsearch.search.query import Query
-from regionsearch.search.weights import resolve_weights
+from regionsearch.search.query import MAX_RERANKED, Query, Rerank
+from regionsearch.search.weights import MAX_WEIGHT, resolve_weights
 
 LEAST_VECTOR_LENGTH = 1e-6
 """Shorter vectors have no direction that rounding has not made up."""
@@ -46,6 +48,14 @@ def check_query(query: Query, limits: Limits) -> None:
         raise InvalidRequest("include_self needs an image_id", field="include_self")
     if query.vector is not None and query.text is not None:
         raise InvalidRequest("give a vector or a text, not both", field="vector")
+    if query.rerank is not None:
+        if query.vector is not None:
+            raise InvalidRequest(
+                "a vector cannot be read together with a candidate; rerank needs an image, an image_id or a "
+                "text",
+                field="rerank",
+            )
+        _check_rerank(query.rerank)
     _check_text(query.text, limits)
     if not 1 <= query.limit <= limits.hits:
         raise InvalidRequest(
@@ -85,6 +95,23 @@ def parts_of(query: Query) -> tuple[str, ...]:
     return (("entity", "global") if pixels else ()) + (
         ("text_entity", "text_image") if query.text is not None else ()
     )
+
+
+def _check_rerank(rerank: Rerank) -> None:
+    if rerank.method != "pairwise":
+        raise InvalidRequest(
+            f"rerank: there is no method {rerank.method!r}; there is: pairwise", field="rerank.method"
+        )
+    if not 1 <= rerank.top_n <= MAX_RERANKED:
+        raise InvalidRequest(
+            f"rerank: top_n is {rerank.top_n}; it must be between 1 and {MAX_RERANKED}", field="rerank.top_n"
+        )
+    # A weight of 0 would pay for a reading that changes nothing.
+    if not (math.isfinite(rerank.weight) and 0 < rerank.weight <= MAX_WEIGHT):
+        raise InvalidRequest(
+            f"rerank: weight is {rerank.weight}; it must be above 0 and at most {MAX_WEIGHT:g}",
+            field="rerank.weight",
+        )
 
 
 def _check_text(text: str | None, limits: Limits) -> None:
