@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 
+from regionsearch.models.runtime import Runtime
 from regionsearch.training.contrastive import info_nce
 
 _PATIENCE = timedelta(hours=1)
@@ -41,6 +42,13 @@ def announced_team() -> Team:
         size=int(os.environ.get("WORLD_SIZE", "1")),
         local_rank=int(os.environ.get("LOCAL_RANK", "0")),
     )
+
+
+def on_own_device(team: Team, runtime: Runtime) -> Runtime:
+    """With GPUs and no GPU named, each process of a machine takes its own."""
+    if team.size > 1 and runtime.device in ("auto", "cuda") and torch.cuda.is_available():
+        return replace(runtime, device=f"cuda:{team.local_rank}")
+    return runtime
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ import torch
 
 from regionsearch.errors import InvalidRequest, ModelUnavailable
 from regionsearch.models.checkpoints import read_json, read_tensors, weight_files
+from regionsearch.models.virtue.loading import CONFIG_ENTRY, CONNECTOR_FILE, SAM_FOLDER
 
-SEGMENT_FILE = "sam2_reducer_and_vlm_layer.pth"
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf")
 # (as transformers 4.52 and later may write it, as published)
 _RENAMED = (
@@ -35,9 +35,11 @@ def write_published(
     reducer: Mapping[str, torch.Tensor],
     connector: Mapping[str, torch.Tensor],
     virtue_sam: Mapping[str, Any],
+    sam: Sequence[Path] = (),
 ) -> None:
     """source: the folder that training began from. language_model: the merged weights, by their names in
     transformers' `Qwen2VLTextModel`; they are written in the precision that the source has them in.
+    sam: the weights of SAM 2, which then go into the folder too; none where they are the stock ones.
 
     `config.json` is written last: a folder without it is not a model, so a broken one is never loaded.
     Raises ModelUnavailable if the source lacks one of the weights.
@@ -50,12 +52,15 @@ def write_published(
     _copy_plain_files(source, folder)
     _write_weights(folder, source, language_model)
     segment = {"sam2_reducer": _on_cpu(reducer), "sam2vlm_layer": _on_cpu(connector)}
-    torch.save(segment, folder / SEGMENT_FILE)
-    config["virtue_sam"] = dict(virtue_sam)
+    torch.save(segment, folder / CONNECTOR_FILE)
+    if sam:
+        _copy_sam(sam, folder / SAM_FOLDER)
+    config[CONFIG_ENTRY] = dict(virtue_sam)
     unfinished = folder / "config.json.unfinished"
     unfinished.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    for path in folder.iterdir():
-        _to_disk(path)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            _to_disk(path)
     unfinished.replace(folder / "config.json")
 
 
@@ -73,6 +78,17 @@ def _copy_plain_files(source: Path, folder: Path) -> None:
         hidden = path.name.startswith(".")
         if path.is_file() and not weights and not hidden and path.name != "config.json":
             shutil.copyfile(path, folder / path.name)
+
+
+def _copy_sam(files: Sequence[Path], folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    described = files[0].parent / "config.json"
+    indexes = sorted(files[0].parent.glob("*.index.json")) if len(files) > 1 else []
+    for path in (*files, *indexes, *([described] if described.exists() else [])):
+        # Meta's own file is known by its name.
+        name = path.name if path.suffix != ".pt" or path.name.startswith("sam2") else "sam2.pt"
+        if path.resolve() != (folder / name).resolve():
+            shutil.copyfile(path, folder / name)
 
 
 def _write_weights(folder: Path, source: Path, trained: Mapping[str, torch.Tensor]) -> None:

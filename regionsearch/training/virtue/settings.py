@@ -20,8 +20,9 @@ class TrainingSettings:
     warmup: None is 200 steps, but a tenth of a short run. weight_decay, largest_gradient (the norm to
     which longer gradients are cut): the defaults of transformers' Trainer, which the published code
     leaves as they are. positions: `later` numbers an image row's text from 256, as almost all of the
-    published training did; `first` from 0. as_published: boxes reach the segmentation branch in the
-    file's own numbers, and not scaled to its frame of 1024 × 1024.
+    published training did; `first` from 0. boxes_unscaled: boxes reach the segmentation branch in
+    pixels of the picture, as in the published training, although it reads them in its own frame of
+    1024 × 1024.
     """
 
     steps: int = 2000
@@ -34,7 +35,7 @@ class TrainingSettings:
     largest_gradient: float = 1.0
     adapters: AdapterSettings = field(default_factory=AdapterSettings)
     positions: Literal["later", "first"] = "later"
-    as_published: bool = False
+    boxes_unscaled: bool = False
     limit: int = 100_000
     seed: int = 0
 

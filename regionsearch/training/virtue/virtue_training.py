@@ -1,0 +1,130 @@
+"""A whole training run: data and model in, a folder in the published layout out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from regionsearch.errors import InvalidRequest, OutOfMemory
+from regionsearch.models.runtime import Runtime
+from regionsearch.training.virtue.distribution import Team, joined, on_own_device, wait_for_all
+from regionsearch.training.virtue.frozen_features import FeatureMemory
+from regionsearch.training.virtue.region_caption_data import digest_of, read_sources
+from regionsearch.training.virtue.settings import TrainingSettings
+from regionsearch.training.virtue.trainable_virtue import load_trainable
+from regionsearch.training.virtue.training_loop import Training
+from regionsearch.training.virtue.training_state import FILE as STATE_FILE
+
+GIBIBYTE = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """model: a folder or a hub name. sam: likewise, or Meta's file; None is what the model is read with.
+    out: a folder that is made, or that holds an unfinished run of the same kind. save_every: steps between
+    two states. memory: GiB of main memory for what the frozen parts make of pictures. readers: threads
+    that read pictures."""
+
+    model: str
+    annotations: Sequence[Path]
+    images: Sequence[Path]
+    out: Path
+    settings: TrainingSettings
+    sam: str | None = None
+    save_every: int = 100
+    memory: float = 4.0
+    readers: int = 4
+
+
+def train_virtue(
+    plan: RunPlan,
+    runtime: Runtime,
+    team: Team,
+    progress: Callable[[int, float], None] = lambda step, loss: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """The report of the run, the same in every process of the team but for its times.
+
+    A folder with an unfinished run of the same data, model and settings goes on with it; a finished one is
+    only written again. Raises InvalidRequest, ModelUnavailable or InvalidImage for what cannot be used,
+    OutOfMemory when a chunk does not fit the device.
+    """
+    for name, value in (("--save-every", plan.save_every), ("--readers", plan.readers)):
+        if value < 1:
+            raise InvalidRequest(f"{name} is {value}; it must be 1 or more")
+    if plan.memory < 0:
+        raise InvalidRequest(f"--feature-memory is {plan.memory:g}; it must be 0 or more")
+    settings = plan.settings
+    _check_out(plan.out)
+    started = time.perf_counter()
+    sources = read_sources(plan.annotations, plan.images, settings.limit, settings.seed)
+    read_seconds = time.perf_counter() - started
+    runtime = on_own_device(team, runtime)
+    with joined(team, runtime.torch_device()):
+        started = time.perf_counter()
+        memory = FeatureMemory(int(plan.memory * GIBIBYTE))
+        model = load_trainable(plan.model, plan.sam, runtime, settings, memory)
+        identity = {
+            # The chunk changes no more than rounding, and is what one lowers when memory ran out.
+            "settings": {**settings.to_json(), "batch": settings.batch * team.size, "chunk": None},
+            "data": digest_of(sources),
+            "model": model.weights,
+        }
+        plan.out.mkdir(parents=True, exist_ok=True)
+        training = Training(
+            model,
+            sources,
+            settings,
+            plan.out,
+            identity=identity,
+            team=team,
+            save_every=plan.save_every,
+            readers=plan.readers,
+        )
+        load_seconds = time.perf_counter() - started
+        try:
+            done = training.run(progress, stop)
+        except torch.OutOfMemoryError as error:
+            raise OutOfMemory(
+                f"{settings.chunk} pairs at once do not fit the memory of {model.device}: give a smaller "
+                "--chunk; the result is the same"
+            ) from error
+        trained = sum(parameter.numel() for parameter in model.trained_parameters())
+        if not done.stopped and team.is_first:
+            model.save_published(plan.out)
+        wait_for_all(team)
+    return {
+        "out": str(plan.out),
+        "steps": done.steps,
+        "of": settings.steps,
+        "resumed_from": done.resumed_from,
+        "stopped": done.stopped,
+        "pairs": sum(len(source.pairs) for source in sources),
+        "images": len({pair.image for source in sources for pair in source.pairs}),
+        "processes": team.size,
+        "batch": settings.batch * team.size,
+        "trained_parameters": trained,
+        "seconds": round(done.seconds, 3),
+        "read_seconds": round(read_seconds, 3),
+        "load_seconds": round(load_seconds, 3),
+        "first_loss": done.history[0]["loss"] if done.history else None,
+        "last_loss": done.history[-1]["loss"] if done.history else None,
+        "history": done.history,
+    }
+
+
+def _check_out(out: Path) -> None:
+    """Refuses a folder that holds something else, so that nothing of it is overwritten."""
+    if out.exists() and not out.is_dir():
+        raise InvalidRequest(f"{out} is not a folder", field="out")
+    if out.is_dir() and any(out.iterdir()) and not (out / STATE_FILE).exists():
+        unfinished = {f"{STATE_FILE}.unfinished"}
+        if {path.name for path in out.iterdir()} != unfinished:
+            raise InvalidRequest(
+                f"{out} holds something that is not a training run; give another --out", field="out"
+            )
