@@ -1,0 +1,136 @@
+"""The network: language model in both directions, mean over the row, residual head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from regionsearch.errors import ModelUnavailable
+from regionsearch.models.abc.rows import Row, rotary_positions
+from regionsearch.models.abc.settings import Positions
+from regionsearch.models.batching import batches_of_equal_size, run_halving
+from regionsearch.models.low_rank import Adapter, AdapterSwitch
+from regionsearch.models.qwen2_vl.language import run_language_model
+from regionsearch.models.qwen2_vl.loading import LoadedQwen2VL
+from regionsearch.models.qwen2_vl.preprocessing import QwenPixels
+from regionsearch.models.qwen2_vl.vision import vision_features
+
+LEFT_OUT_ID = 0
+"""The official pooling takes id 0 for padding and leaves it out of the sum (not out of the count). In
+Qwen2's vocabulary it is the token `!`, and the published weights learnt with that."""
+HEAD = "mlp_head"
+TEMPERATURE = "temperature.temp"
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualHead:
+    """x + W₂ selu(W₁ x + b₁) + b₂. weight1 (width, hidden), weight2 (hidden, width), and their biases."""
+
+    weight1: torch.Tensor
+    bias1: torch.Tensor
+    weight2: torch.Tensor
+    bias2: torch.Tensor
+
+    @staticmethod
+    def from_adapter(adapter: Adapter, base: LoadedQwen2VL) -> ResidualHead:
+        """What the pretrain adapter saved, on the device and in the precision of the base.
+
+        Raises ModelUnavailable, by name, unless the adapter saved exactly the head and the temperature.
+        """
+        names = [f"{HEAD}.linear_layer{number}.{kind}" for number in (1, 2) for kind in ("weight", "bias")]
+        expected = {*names, TEMPERATURE}
+        if set(adapter.saved) != expected:
+            raise ModelUnavailable(
+                f"adapter {adapter.file} has saved modules {sorted(adapter.saved)}; "
+                f"{sorted(expected)} are needed"
+            )
+        width, hidden = len(adapter.saved[names[1]]), base.hidden_size
+        for name, shape in zip(names, ((width, hidden), (width,), (hidden, width), (hidden,)), strict=True):
+            found = tuple(adapter.saved[name].shape)
+            if found != shape:
+                raise ModelUnavailable(f"adapter {adapter.file} has {name} of shape {found}, not {shape}")
+        return ResidualHead(*(adapter.saved[name].to(base.device, base.dtype) for name in names))
+
+    def __call__(self, pooled: torch.Tensor) -> torch.Tensor:
+        """(n, hidden) → (n, hidden)."""
+        widened = functional.selu(functional.linear(pooled, self.weight1, self.bias1))
+        return pooled + functional.linear(widened, self.weight2, self.bias2)
+
+
+class AbcNetwork:
+    """Rows to unit vectors. Safe to use from several threads.
+
+    base: Qwen2-VL with the pretrain adapter merged and the instruct adapter attached to `switch`.
+    budget: tokens of a forward pass, and patches of one of the vision tower.
+    temperature: that similarities were divided by in training; vectors do not depend on it.
+    """
+
+    def __init__(
+        self,
+        base: LoadedQwen2VL,
+        head: ResidualHead,
+        switch: AdapterSwitch,
+        positions: Positions,
+        budget: int,
+        temperature: float,
+    ) -> None:
+        self.base = base
+        self.positions = positions
+        self.budget = budget
+        self.temperature = temperature
+        self.head = head
+        self._switch = switch
+
+    def embed(self, rows: Sequence[Row]) -> NDArray[np.float32]:
+        """(n, d) float32 unit vectors. Rows of one length share a pass, as far as the budget goes;
+        nothing is padded, since the mean of a padded row depends on its padding."""
+        vectors = np.empty((len(rows), self.base.hidden_size), dtype=np.float32)
+        for instructed in (False, True):
+            places = [place for place, row in enumerate(rows) if row.instructed == instructed]
+            lengths = [len(rows[place]) for place in places]
+            for batch in batches_of_equal_size(lengths, self.budget):
+                chosen = [places[index] for index in batch]
+                vectors[chosen] = run_halving([rows[place] for place in chosen], self._embed_batch)
+        return vectors
+
+    def _embed_batch(self, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
+        pixels = [row.shown.read() for row in rows if row.shown is not None]
+        with torch.inference_mode():
+            hidden = self.last_hidden_state(rows, self.inputs_embeds(rows, self.image_embeds(pixels)))
+            projected = self.head(self.pooled(rows, hidden))
+            return list(functional.normalize(projected.float(), dim=-1).cpu().numpy())
+
+    def image_embeds(self, pixels: Sequence[QwenPixels]) -> list[torch.Tensor]:
+        """What the vision tower makes of each picture: (tokens, hidden)."""
+        return vision_features(self.base.visual, pixels, self.budget)
+
+    def inputs_embeds(self, rows: Sequence[Row], images: Sequence[torch.Tensor]) -> torch.Tensor:
+        """(rows, length, hidden): words looked up, pictures (of the rows that have one) put in place."""
+        embedded: torch.Tensor = self.base.language_model.embed_tokens(self._ids(rows))
+        waiting = iter(images)
+        for place, row in enumerate(rows):
+            if row.shown is not None:
+                image = next(waiting)
+                embedded[place, row.shown.start : row.shown.start + len(image)] = image
+        return embedded
+
+    def last_hidden_state(self, rows: Sequence[Row], inputs_embeds: torch.Tensor) -> torch.Tensor:
+        """(rows, length, hidden) after the final norm; the rows are all instructed or all not."""
+        positions = torch.stack([rotary_positions(row, self.positions) for row in rows], dim=1)
+        with self._switch.set(rows[0].instructed):
+            return run_language_model(
+                self.base.language_model, inputs_embeds, positions.to(self.base.device), causal=False
+            )
+
+    def pooled(self, rows: Sequence[Row], hidden: torch.Tensor) -> torch.Tensor:
+        """(rows, hidden): the mean over the row, with LEFT_OUT_ID as zeros."""
+        counted = (self._ids(rows) != LEFT_OUT_ID).unsqueeze(-1)
+        return (counted * hidden).mean(dim=1)
+
+    def _ids(self, rows: Sequence[Row]) -> torch.Tensor:
+        return torch.tensor([list(row.ids) for row in rows], device=self.base.device)

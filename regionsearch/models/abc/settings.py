@@ -1,0 +1,62 @@
+"""What a reference to ABC can set, and what of it changes vectors."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Literal, cast
+
+from regionsearch.errors import InvalidRequest
+from regionsearch.models.abc.pictures import LOADER_TOKENS, MAX_TOKENS, MIN_TOKENS
+from regionsearch.models.abc.templates import TEMPLATES
+from regionsearch.models.crops import DEFAULT_CONTEXT
+from regionsearch.models.reference import ModelReference
+
+Positions = Literal["later", "first"]
+"""`later`: 0, 1, 2, … for every token, what the official code does on all but the first call of a process
+and what ABC was trained with. `first`: Qwen2-VL's own two-dimensional positions inside the picture, what
+that first call does."""
+OPTIONS = ("pretrain", "instruct", "positions", "context", "min_tokens", "max_tokens")
+MAX_CONTEXT = 10.0
+"""A margin of ten sides is the whole image for most things."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """positions: see `Positions`. context: margin of a crop on each side, a share of the box's sides.
+    min_tokens, max_tokens: of a picture, 28 × 28 pixels each."""
+
+    positions: Positions = "later"
+    context: float = DEFAULT_CONTEXT
+    min_tokens: int = MIN_TOKENS
+    max_tokens: int = MAX_TOKENS
+
+    @staticmethod
+    def of(reference: ModelReference) -> Settings:
+        """Raises InvalidRequest, naming the option, for one that there is not or a value out of range."""
+        reference.check_options(dict.fromkeys(OPTIONS))
+        settings = Settings(
+            positions=cast(Positions, reference.choice("positions", ("later", "first"))),
+            context=reference.number("context", DEFAULT_CONTEXT, 0.0, MAX_CONTEXT),
+            min_tokens=_whole(reference, "min_tokens", MIN_TOKENS),
+            max_tokens=_whole(reference, "max_tokens", MAX_TOKENS),
+        )
+        if settings.min_tokens > settings.max_tokens:
+            raise InvalidRequest(
+                f"min_tokens={settings.min_tokens} of model {reference.kind!r} is above "
+                f"max_tokens={settings.max_tokens}",
+                field="embedder",
+            )
+        return settings
+
+    def of_outputs(self) -> dict[str, object]:
+        """Everything beside the weights that changes vectors, for the fingerprint."""
+        return {**asdict(self), "templates": dict(TEMPLATES)}
+
+
+def _whole(reference: ModelReference, name: str, default: int) -> int:
+    number = reference.number(name, default, *LOADER_TOKENS)
+    if not number.is_integer():
+        raise InvalidRequest(
+            f"{name}={number:g} of model {reference.kind!r} is no whole number", field="embedder"
+        )
+    return int(number)
