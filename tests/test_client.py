@@ -99,6 +99,7 @@ async def test_both_clients_give_equal_answers(client: Client, address: str) -> 
             {"image": picture(2), "box": (5, 8, 20, 32), "points": [(10, 10)], "text": "blue"},
             {"image_id": "p4", "entity": 1, "include_self": True, "weights": {"global": 0}},
             {"vector": stored.vectors[0], "limit": 3, "masks": False},
+            {"text": "a red thing", "rerank": "pairwise", "rerank_top": 4, "rerank_weight": 2.5},
         ):
             one, two = client.search("photos", **query), await other.search("photos", **query)
             assert (one.hits, one.regions, one.background) == (two.hits, two.regions, two.background)
@@ -254,6 +255,11 @@ def test_what_is_no_picture_is_refused_before_it_is_sent(thing: object) -> None:
         ({"box": 7}, InvalidRegion, "box"),
         ({"points": [("x", 1)]}, InvalidRegion, "points"),
         ({"polygon": [1, 2, 3]}, InvalidRegion, "polygon"),
+        ({"rerank": "twice"}, InvalidRequest, "rerank"),
+        ({"rerank_top": 4}, InvalidRequest, "rerank_top"),
+        ({"rerank_weight": 4}, InvalidRequest, "rerank_weight"),
+        ({"rerank": "pairwise", "rerank_top": -1}, InvalidRequest, "rerank_top"),
+        ({"rerank": "pairwise", "rerank_weight": "1"}, InvalidRequest, "rerank_weight"),
         ({"timeout": -1}, InvalidRequest, "timeout"),
         ({"timeout": 0}, InvalidRequest, "timeout"),
         ({"timeout": float("nan")}, InvalidRequest, "timeout"),

@@ -156,7 +156,7 @@ def test_the_page_has_the_code_the_reason_and_the_class_of_every_error() -> None
 def test_bands_that_are_kept_for_later_hold_nothing_yet(
     contract: list[descriptor_pb2.FileDescriptorProto],
 ) -> None:
-    later = {*range(20, 30), *range(60, 1_000)}
+    later = {*range(20, 30), *range(70, 1_000)}
     numbers = {
         f"{message.name}.{field.name}": field.number
         for file in contract

@@ -79,6 +79,20 @@ def add_to(commands: Any) -> None:
         metavar="PART=NUMBER",
         help="the weight of a part of the score: entity, global, text_entity or text_image; repeatable",
     )
+    parser.add_argument(
+        "--rerank",
+        choices=("pairwise",),
+        help="read the best again, each with the question; the collection must keep pixels",
+    )
+    parser.add_argument(
+        "--rerank-top", type=whole_number, metavar="N", help="how many are read again (default: 32)"
+    )
+    parser.add_argument(
+        "--rerank-weight",
+        type=float,
+        metavar="NUMBER",
+        help="what the reading counts beside the parts of the score (default: 1)",
+    )
     parser.add_argument("--include-self", action="store_true", help="let --image-id be among its own answers")
     parser.add_argument(
         "--timeout",
@@ -99,6 +113,9 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if arguments.image is None and arguments.image_id is None and arguments.text is None:
         raise InvalidRequest("the question is empty: give --text, --image or --image-id", field="query")
+    for option in ("rerank_top", "rerank_weight"):
+        if arguments.rerank is None and getattr(arguments, option) is not None:
+            raise InvalidRequest(f"--{option.replace('_', '-')} needs --rerank", field=option)
     region = _region(arguments)
     ask = _ask_server if arguments.address is not None else _ask_directory
     answer = answer_to_json(ask(arguments, region))
@@ -139,6 +156,7 @@ def answer_to_json(answer: Any) -> dict[str, Any]:
                     "label_source": hit.entity.label_source,
                     "mask": hit.entity.mask.to_coco(),
                 },
+                "rerank": None if hit.rerank is None else _rerank_to_json(hit.rerank),
                 "payload": dict(hit.payload),
                 "width": hit.width,
                 "height": hit.height,
@@ -147,6 +165,16 @@ def answer_to_json(answer: Any) -> dict[str, Any]:
         ],
         "background": answer.background,
         "timing_ms": dict(answer.timing_ms),
+    }
+
+
+def _rerank_to_json(found: Any) -> dict[str, Any]:
+    return {
+        "raw": found.raw,
+        "standardised": found.standardised,
+        "weight": found.weight,
+        "joint_score": found.joint_score,
+        "joint_rank": found.joint_rank,
     }
 
 
@@ -182,7 +210,14 @@ def _read_picture(path: Path) -> bytes:
 def _ask_directory(arguments: argparse.Namespace, region: RegionPrompt | None) -> Any:
     from regionsearch.collection import DataDirectory
     from regionsearch.models.registry import ModelRegistry
-    from regionsearch.search import Query, SearchEngine
+    from regionsearch.search import Query, Rerank, SearchEngine
+
+    rerank: Rerank | None = None
+    if arguments.rerank is not None:
+        said = {"top_n": arguments.rerank_top, "weight": arguments.rerank_weight}
+        rerank = Rerank(
+            arguments.rerank, **{name: value for name, value in said.items() if value is not None}
+        )
 
     query = Query(
         encoded_image=None if arguments.image is None else _read_picture(arguments.image),
@@ -194,6 +229,7 @@ def _ask_directory(arguments: argparse.Namespace, region: RegionPrompt | None) -
         limit=arguments.limit,
         weights=dict(arguments.weights),
         include_self=arguments.include_self,
+        rerank=rerank,
     )
     with DataDirectory(arguments.data, "read") as directory:
         collection = directory.collection(arguments.collection)
@@ -216,6 +252,9 @@ def _ask_server(arguments: argparse.Namespace, region: RegionPrompt | None) -> A
             limit=arguments.limit,
             weights=dict(arguments.weights),
             include_self=arguments.include_self,
+            rerank=arguments.rerank,
+            rerank_top=arguments.rerank_top,
+            rerank_weight=arguments.rerank_weight,
         )
 
 
@@ -250,6 +289,11 @@ def _table(answer: dict[str, Any]) -> str:
         parts = "  ".join(
             f"{name} {part['standardised']:+.2f} × {part['weight']:g}" for name, part in hit["parts"].items()
         )
+        if hit["rerank"] is not None:
+            again = hit["rerank"]
+            parts += (
+                f"  read again {again['standardised']:+.2f} × {again['weight']:g} (was {again['joint_rank']})"
+            )
         lines.append(
             f"{rank:>3}  {hit['score']:.3f}  {hit['image_id']:<{width}}  "
             f"entity {entity['index']} [{box}]  {parts}"

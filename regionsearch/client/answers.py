@@ -14,6 +14,7 @@ from regionsearch.regions import Box, Mask, RegionPrompt
 
 PixelsKept = Literal["none", "thumbnail", "original"]
 LabelSource = Literal["given", "predicted"]
+RerankMethod = Literal["pairwise"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +68,23 @@ class PartScore:
 
 
 @dataclass(frozen=True, slots=True)
+class RerankScore:
+    """What reading an image again found. raw: a cosine, -1 to 1. standardised: deviations above the
+    least similar of the images read again. weight: what that counts, above 0. joint_score, joint_rank:
+    the score, 0 to 1, and the place, from 1, before it."""
+
+    raw: float
+    standardised: float
+    weight: float
+    joint_score: float
+    joint_rank: int
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """An image that was found. width, height: pixels. score: 0 to 1. parts: by name, empty when left
-    out. entity: the one that matched. payload: None when left out."""
+    out. entity: the one that matched. payload: None when left out. rerank: None when the image was not
+    read again, or parts are left out."""
 
     image_id: str
     width: int
@@ -78,6 +93,7 @@ class Hit:
     parts: Mapping[str, PartScore]
     entity: Entity
     payload: dict[str, Any] | None
+    rerank: RerankScore | None = None
 
 
 @dataclass(frozen=True, slots=True)

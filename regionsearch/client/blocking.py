@@ -17,6 +17,7 @@ from regionsearch.client.answers import (
     DeleteReport,
     ImageSummary,
     PixelsKept,
+    RerankMethod,
     ServerInfo,
     StoredImage,
     StreamReport,
@@ -204,6 +205,9 @@ class Client:
         limit: int = 10,
         weights: Mapping[str, float] | None = None,
         include_self: bool = False,
+        rerank: RerankMethod | None = None,
+        rerank_top: int | None = None,
+        rerank_weight: float | None = None,
         masks: bool = True,
         payload: bool = True,
         parts: bool = True,
@@ -218,9 +222,12 @@ class Client:
         it as one `region`.
         Where in `image_id`: one of its entities, by index.
         weights: of the parts of the score by name. include_self: image_id may be among its own hits.
+        rerank: `pairwise` reads the best `rerank_top` (1 to 256, 32 unless said) again, each with the
+        query, from the pixels that the collection keeps; `rerank_weight` is what that counts.
         masks, payload, parts: whether the answer has them.
 
-        Raises InvalidRequest, InvalidRegion, InvalidImage, NotAccepted, CollectionNotFound, ImageNotFound.
+        Raises InvalidRequest, InvalidRegion, InvalidImage, NotAccepted, CollectionNotFound, ImageNotFound;
+        with rerank FailedPrecondition where pixels are missing.
         """
         request = requests.search(
             collection,
@@ -238,6 +245,9 @@ class Client:
             limit=limit,
             weights=weights,
             include_self=include_self,
+            rerank=rerank,
+            rerank_top=rerank_top,
+            rerank_weight=rerank_weight,
             masks=masks,
             payload=payload,
             parts=parts,

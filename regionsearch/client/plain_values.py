@@ -45,6 +45,13 @@ def unsigned(value: Any, field: str) -> int:
     return number
 
 
+def number(value: Any, field: str) -> float:
+    """Raises InvalidRequest unless it is a number; which ones may be sent, the server judges."""
+    if not isinstance(value, Real):
+        raise InvalidRequest(f"{field} is {value!r:.100}, which is no number", field=field)
+    return float(value)
+
+
 def weights_of(weights: Any) -> dict[str, float]:
     """Raises InvalidRequest unless it maps texts to numbers; which ones it may, the server judges."""
     if not isinstance(weights, Mapping):

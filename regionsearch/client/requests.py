@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from regionsearch.client.answers import PixelsKept
+from regionsearch.client.answers import PixelsKept, RerankMethod
 from regionsearch.client.pictures import Picture, encoded
-from regionsearch.client.plain_values import numbers_in, text_of, text_or_none, unsigned, weights_of
+from regionsearch.client.plain_values import number, numbers_in, text_of, text_or_none, unsigned, weights_of
 from regionsearch.errors import InvalidImage, InvalidRecord, InvalidRegion, InvalidRequest
 from regionsearch.protobuf_shapes import prompt_to_message, vector_to_message
 from regionsearch.regions import Box, Mask, Point, Polygon, RegionPrompt
@@ -37,6 +37,9 @@ PIXELS_KEPT: dict[PixelsKept, collections_pb2.PixelsKept] = {
     "none": collections_pb2.PIXELS_KEPT_NONE,
     "thumbnail": collections_pb2.PIXELS_KEPT_THUMBNAIL,
     "original": collections_pb2.PIXELS_KEPT_ORIGINAL,
+}
+RERANK_METHODS: dict[RerankMethod, search_pb2.RerankMethod] = {
+    "pairwise": search_pb2.RERANK_METHOD_PAIRWISE,
 }
 _MISSING = object()
 
@@ -118,6 +121,9 @@ def search(
     limit: int,
     weights: Mapping[str, float] | None,
     include_self: bool,
+    rerank: RerankMethod | None,
+    rerank_top: int | None,
+    rerank_weight: float | None,
     masks: bool,
     payload: bool,
     parts: bool,
@@ -134,6 +140,7 @@ def search(
         without_masks=not masks,
         without_payload=not payload,
         without_parts=not parts,
+        rerank=_rerank(rerank, rerank_top, rerank_weight),
     )
     if vector is not None:
         try:
@@ -153,6 +160,24 @@ def search(
     elif normalised:
         raise InvalidRequest("normalised needs a region", field="normalised")
     return request
+
+
+def _rerank(method: RerankMethod | None, top_n: int | None, weight: float | None) -> search_pb2.Rerank | None:
+    """Raises InvalidRequest for an unknown method, and for settings of a rerank that is not asked for."""
+    if method is None:
+        for field, setting in (("rerank_top", top_n), ("rerank_weight", weight)):
+            if setting is not None:
+                raise InvalidRequest(f"{field} needs rerank", field=field)
+        return None
+    if method not in RERANK_METHODS:
+        raise InvalidRequest(
+            f"rerank is {method!r:.100}; it can be {', '.join(RERANK_METHODS)}", field="rerank"
+        )
+    return search_pb2.Rerank(
+        method=RERANK_METHODS[method],
+        top_n=None if top_n is None else unsigned(top_n, "rerank_top"),
+        weight=None if weight is None else number(weight, "rerank_weight"),
+    )
 
 
 def _region(

@@ -19,6 +19,7 @@ from regionsearch.client.answers import (
     ModelFingerprint,
     PartScore,
     PixelsKept,
+    RerankScore,
     ServerInfo,
     ServerLimits,
     StoredImage,
@@ -93,6 +94,13 @@ def _hit(message: search_pb2.Hit, mask: Mask | None) -> Hit:
         },
         entity=_entity(message.entity, mask),
         payload=json.loads(message.payload_json) if message.payload_json else None,
+        rerank=_rerank_score(message.rerank) if message.HasField("rerank") else None,
+    )
+
+
+def _rerank_score(message: search_pb2.RerankScore) -> RerankScore:
+    return RerankScore(
+        message.raw, message.standardised, message.weight, message.joint_score, message.joint_rank
     )
 
 

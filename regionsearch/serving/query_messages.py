@@ -26,7 +26,16 @@ from regionsearch.protobuf_shapes import (
     vector_from_message,
 )
 from regionsearch.regions import Mask, RegionPrompt
-from regionsearch.search.query import Answer, Hit, MatchedEntity, Query, UsedRegion
+from regionsearch.search.query import (
+    DEFAULT_RERANK_WEIGHT,
+    DEFAULT_RERANKED,
+    Answer,
+    Hit,
+    MatchedEntity,
+    Query,
+    Rerank,
+    UsedRegion,
+)
 from regionsearch.v1 import search_pb2 as pb
 from regionsearch.v1 import types_pb2
 
@@ -59,6 +68,16 @@ def query_from_message(request: pb.SearchRequest, limits: Limits) -> Query:
         limit=request.limit if request.HasField("limit") else DEFAULT_HITS,
         weights=dict(request.weights),
         include_self=request.include_self,
+        rerank=_rerank_of(request.rerank) if request.HasField("rerank") else None,
+    )
+
+
+def _rerank_of(message: pb.Rerank) -> Rerank:
+    # There is one method, and whoever names none means it; a value that is unknown was refused before.
+    return Rerank(
+        "pairwise",
+        message.top_n if message.HasField("top_n") else DEFAULT_RERANKED,
+        message.weight if message.HasField("weight") else DEFAULT_RERANK_WEIGHT,
     )
 
 
@@ -155,6 +174,11 @@ def _hit_to_message(hit: Hit, outline: types_pb2.Mask | None, request: pb.Search
         for name, part in hit.parts.items():
             target = message.parts[name]
             target.raw, target.standardised, target.weight = part.raw, part.standardised, part.weight
+        if hit.rerank is not None:
+            found = hit.rerank
+            message.rerank.raw, message.rerank.standardised = found.raw, found.standardised
+            message.rerank.weight = found.weight
+            message.rerank.joint_score, message.rerank.joint_rank = found.joint_score, found.joint_rank
     return message
 
 

@@ -11,7 +11,7 @@ from regionsearch.config import Limits
 from regionsearch.errors import InvalidRequest
 from regionsearch.images import Image
 from regionsearch.regions import Box, RegionPrompt
-from regionsearch.search.query import Query
+from regionsearch.search.query import Query, Rerank
 from regionsearch.search.query_checks import check_query, check_vector, parts_of
 
 IMAGE = Image(np.zeros((4, 4, 3), dtype=np.uint8))
@@ -39,6 +39,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"text": "dog", "weights": {"entity": -1.0}}, "weights[entity]"),
     ({"text": "dog", "weights": {"entity": float("nan")}}, "weights[entity]"),
     ({"text": "dog", "weights": {"text_entity": 0.0, "text_image": 0.0}}, "weights"),
+    ({"vector": VECTOR, "rerank": Rerank()}, "rerank"),
+    ({"text": "dog", "rerank": Rerank("twice")}, "rerank.method"),
+    ({"text": "dog", "rerank": Rerank(top_n=0)}, "rerank.top_n"),
+    ({"text": "dog", "rerank": Rerank(top_n=257)}, "rerank.top_n"),
+    ({"text": "dog", "rerank": Rerank(weight=0.0)}, "rerank.weight"),
+    ({"text": "dog", "rerank": Rerank(weight=float("inf"))}, "rerank.weight"),
 ]
 
 
@@ -57,6 +63,8 @@ def test_a_query_that_cannot_be_answered_names_the_field_at_fault(parts: dict[st
         {"image_id": "a", "entity": 3, "include_self": True},
         {"vector": VECTOR, "limit": 1000},
         {"text": "dog", "weights": {"text_entity": 0.0}},
+        {"text": "dog", "limit": 1000, "rerank": Rerank(top_n=256, weight=1000.0)},
+        {"image_id": "a", "rerank": Rerank(top_n=1)},
     ],
 )
 def test_a_query_that_makes_sense_is_let_through(parts: dict[str, Any]) -> None:

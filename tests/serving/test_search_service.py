@@ -154,6 +154,7 @@ def test_the_answer_says_where_the_time_went(service: Service, filled: str) -> N
         "global_arm",
         "fetch",
         "joint",
+        "rerank",
         "serialise",
     }
     assert all(timing[stage] > 0 for stage in ("decode", "encode", "serialise"))
