@@ -9,6 +9,7 @@ import torch
 
 from regionsearch.models.batching import run_halving
 from regionsearch.models.qwen2_vl.preprocessing import QwenPixels
+from regionsearch.models.transfer import to_device
 
 
 def vision_features(visual: Any, pictures: Sequence[QwenPixels], budget: int) -> list[torch.Tensor]:
@@ -28,7 +29,7 @@ def _one_pass(visual: Any, pictures: Sequence[QwenPixels]) -> list[torch.Tensor]
     weight = visual.patch_embed.proj.weight
     patches = torch.cat([torch.from_numpy(picture.patches) for picture in pictures])
     grid = torch.tensor([picture.grid for picture in pictures], device=weight.device)
-    tokens = visual(patches.to(weight.device, weight.dtype), grid_thw=grid).pooler_output
+    tokens = visual(to_device(patches, weight.device, weight.dtype), grid_thw=grid).pooler_output
     return list(tokens.split([picture.tokens for picture in pictures]))
 
 

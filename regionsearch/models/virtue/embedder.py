@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from regionsearch.models.embedder import (
     EmbedderInfo,
     EncodableQuery,
     ImageVectors,
+    InputRole,
     ModelInput,
     QueryVectors,
     SignalBackground,
@@ -41,6 +43,9 @@ BACKGROUND = {
     "text_entity": SignalBackground(0.15, 0.06),
     "text_image": SignalBackground(0.15, 0.06),
 }
+PICTURES_TOGETHER = 16
+"""Different pictures whose features `embed_inputs` holds at once: about 8 MB each in bf16, and enough to
+fill the passes of the language model."""
 
 
 class VirtueEmbedder:
@@ -98,7 +103,7 @@ class VirtueEmbedder:
         """One vector an image (nothing pointed at) and one an entity (its box): (d,) and (n, d) float32,
         unit length."""
         if features is None:
-            features = self._backbone.features(images)
+            features = self._features(images)
         rows: list[Row] = []
         ends = []
         for image, found, dense in zip(images, entities, features, strict=True):
@@ -137,7 +142,7 @@ class VirtueEmbedder:
             # First, so that a text that cannot be read is refused before anything is computed.
             rows.append(text_row(self._tokenizer, templates.query_text_words(query.text)))
         prompt, region = self._prompt(image, region)
-        dense = self._backbone.features([image])[0] if query.features is None else self._own(query.features)
+        dense = self._features([image])[0] if query.features is None else self._own(query.features)
         rows.append(self._image_row(image, templates.query_region_words(region, query.text), prompt, dense))
         rows.append(self._image_row(image, templates.query_image_words(query.text), GRID, dense))
         vectors = self._embed(rows)
@@ -154,25 +159,36 @@ class VirtueEmbedder:
         `<|image_pad|>` once; without a string, an input is read as at indexing. The region goes to SAM;
         whether the string names it too is up to the caller.
 
-        A picture that several inputs hold (the same object) is computed once.
+        A picture that inputs near one another share (the same object) is computed once.
         Raises NotAccepted for a region without an image or one that the model cannot read,
         InvalidRequest for an empty input or a string of the wrong form.
         """
         prompts = [self._prompt_of(given) for given in inputs]
-        pictures = {id(given.image): given.image for given in inputs if given.image is not None}
-        computed = dict(zip(pictures, self._backbone.features(list(pictures.values())), strict=True))
-        rows = []
-        for given, (prompt, region) in zip(inputs, prompts, strict=True):
-            if given.image is None:
-                rows.append(text_row(self._tokenizer, given.text or ""))
-                continue
-            words = given.text
-            if words is None:
-                words = (
-                    templates.image_words() if region is None else templates.query_region_words(region, None)
-                )
-            rows.append(self._image_row(given.image, words, prompt, computed[id(given.image)]))
-        return self._embed(rows)
+        vectors = np.empty((len(inputs), self._info.dimension), dtype=np.float32)
+        for places in _few_pictures(inputs):
+            pictures = {id(image): image for place in places if (image := inputs[place].image) is not None}
+            computed = dict(zip(pictures, self._features(list(pictures.values())), strict=True))
+            rows = [
+                self._input_row(inputs[place], prompts[place], computed.get(id(inputs[place].image)))
+                for place in places
+            ]
+            vectors[list(places)] = self._embed(rows)
+        return vectors
+
+    def worded(self, given: ModelInput, role: InputRole) -> ModelInput:
+        """A candidate as it is read at indexing, a query with its instruction; a mask becomes its box."""
+        if given.image is None:
+            return ModelInput(text=None if given.text is None else templates.query_text_words(given.text))
+        region = given.region
+        if region is not None and region.mask is not None:
+            region = replace(region, mask=None, box=region.mask.box())
+        if region is not None:
+            words = templates.query_region_words(region, given.text)
+        elif role == "query" or given.text is not None:
+            words = templates.query_image_words(given.text)
+        else:
+            words = templates.image_words()
+        return ModelInput(given.image, words, region)
 
     def indexing_cost(self, height: int, width: int, boxes: NDArray[np.float32]) -> IndexingCost:
         """What `backbone.features` and `embed_images` would run for one image of height × width pixels and
@@ -181,15 +197,28 @@ class VirtueEmbedder:
         patches = self._tokens(height, width) * MERGE * MERGE
         return indexing_cost(rows, self._network.segment_token_count, self._budget, patches)
 
-    def _prompt_of(self, given: ModelInput) -> tuple[SamPrompt, RegionPrompt | None]:
+    def _prompt_of(self, given: ModelInput) -> SamPrompt:
         """Checks an input, before anything is computed."""
         if given.image is None:
             if given.region is not None:
                 raise NotAccepted("a region needs the image that it lies in", field="region")
             if given.text is None:
                 raise InvalidRequest("an input needs an image, a text, or both")
-            return GRID, None
-        return (GRID, None) if given.region is None else self._prompt(given.image, given.region)
+            return GRID
+        return GRID if given.region is None else self._prompt(given.image, given.region)[0]
+
+    def _input_row(self, given: ModelInput, prompt: SamPrompt, dense: VirtueFeatures | None) -> Row:
+        if given.text is None:
+            given = self.worded(given, "candidate")
+        words = given.text or ""
+        if given.image is None or dense is None:
+            return text_row(self._tokenizer, words)
+        return self._image_row(given.image, words, prompt, dense)
+
+    def _features(self, images: Sequence[Image]) -> list[VirtueFeatures]:
+        """For this embedder alone: without what only a segmenter needs."""
+        with torch.inference_mode():
+            return self._backbone.compute(images, keep_high_res=False)
 
     def _prompt(self, image: Image, region: RegionPrompt) -> tuple[SamPrompt, RegionPrompt]:
         """For SAM, and for the words: clipped to the image."""
@@ -233,3 +262,18 @@ class VirtueEmbedder:
     def _run(self, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
         with torch.inference_mode():
             return list(self._network(collate(rows, self._network.device)).cpu().numpy())
+
+
+def _few_pictures(inputs: Sequence[ModelInput]) -> Iterator[range]:
+    """The inputs in their order, in parts with at most PICTURES_TOGETHER different pictures."""
+    start = 0
+    pictures: set[int] = set()
+    for place, given in enumerate(inputs):
+        if given.image is None:
+            continue
+        if id(given.image) not in pictures and len(pictures) == PICTURES_TOGETHER:
+            yield range(start, place)
+            start, pictures = place, set()
+        pictures.add(id(given.image))
+    if start < len(inputs):
+        yield range(start, len(inputs))

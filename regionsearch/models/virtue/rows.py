@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,14 @@ import torch
 
 from regionsearch.errors import InvalidRequest
 from regionsearch.models.batching import batches_of_equal_size
+from regionsearch.models.transfer import to_device
 from regionsearch.models.virtue.features import VirtueFeatures
 from regionsearch.models.virtue.network import VirtueBatch
 from regionsearch.models.virtue.prompts import SamPrompt
 from regionsearch.models.virtue.templates import IMAGE
+
+_tokenizing = threading.Lock()
+"""Tokenizers keep settings that a call can change, and are used from several threads."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +42,7 @@ def text_row(tokenizer: Any, text: str) -> Row:
         raise InvalidRequest("a text to embed is empty", field="text")
     if IMAGE in text:
         raise InvalidRequest(f"a text without an image holds {IMAGE}", field="text")
-    return Row(tuple(tokenizer(text, add_special_tokens=False).input_ids))
+    return Row(tuple(_ids(tokenizer, text)))
 
 
 def image_row(
@@ -48,10 +53,15 @@ def image_row(
         raise InvalidRequest(
             f"words beside one image hold {IMAGE} once, and not {text.count(IMAGE)} times", field="text"
         )
-    ids = list(tokenizer(text, add_special_tokens=False).input_ids)
+    ids = _ids(tokenizer, text)
     place = ids.index(tokenizer.convert_tokens_to_ids(IMAGE))
     ids[place : place + 1] = [ids[place]] * image_tokens
     return Row(tuple(ids), prompt, features)
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    with _tokenizing:
+        return list(tokenizer(text, add_special_tokens=False).input_ids)
 
 
 def batches(rows: Sequence[Row], segment_tokens: int, budget: int) -> list[list[int]]:
@@ -71,7 +81,7 @@ def batches(rows: Sequence[Row], segment_tokens: int, budget: int) -> list[list[
 
 def collate(rows: Sequence[Row], device: torch.device) -> VirtueBatch:
     """Rows of one of `batches`, as the network takes them."""
-    ids = torch.tensor([row.ids for row in rows], device=device)
+    ids = to_device(torch.tensor([row.ids for row in rows]), device)
     mask = torch.ones_like(ids)
     pictures = [row.features for row in rows if row.features is not None]
     prompts = [row.prompt for row in rows if row.prompt is not None]
