@@ -35,7 +35,7 @@ def words_of(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 def sections_of(document: str) -> dict[str, str]:
     """The text below each heading that is a command: `## regionsearch index` and deeper."""
-    pieces = re.split(r"^#+ +`?(regionsearch[a-z ]*?)`? *$", document, flags=re.MULTILINE)
+    pieces = re.split(r"^#+ +`?(regionsearch[a-z0-9 ]*?)`? *$", document, flags=re.MULTILINE)
     return dict(zip(pieces[1::2], pieces[2::2], strict=True))
 
 

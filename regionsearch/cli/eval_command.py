@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from regionsearch.cli import published_command
 from regionsearch.cli.arguments import add_runtime_options, runtime_from
 from regionsearch.models.registry import DEFAULT_EMBEDDER, DEFAULT_SEGMENTER
 
@@ -22,6 +23,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     _add_coco(kinds)
     _add_segmentation(kinds)
+    published_command.add_to(kinds)
 
 
 def _add_coco(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -31,19 +33,24 @@ def _add_coco(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         description=(
             "Indexes the photos with automatic entities into a temporary directory, asks questions that "
             "the annotations answer, and prints how good the rankings are. Give --images, --annotations "
-            "and --captions several times, in pairs, to judge folders together."
+            "and --captions several times, in pairs, to judge folders together. With --karpathy instead of "
+            "them: captions to pictures and back on the Karpathy split, as others publish it."
         ),
         allow_abbrev=False,
     )
     parser.add_argument("--images", metavar="DIR", type=Path, action="append", required=True, help="photos")
     parser.add_argument(
-        "--annotations", metavar="FILE", type=Path, action="append", required=True, help="instances.json"
+        "--annotations", metavar="FILE", type=Path, action="append", default=[], help="instances.json"
     )
     parser.add_argument(
         "--captions", metavar="FILE", type=Path, action="append", default=[], help="captions.json"
     )
     parser.add_argument("--embedder", default=DEFAULT_EMBEDDER, help="name (default: %(default)s)")
     parser.add_argument("--segmenter", default=DEFAULT_SEGMENTER, help="name (default: %(default)s)")
+    parser.add_argument(
+        "--karpathy", metavar="FILE", type=Path, help="dataset_coco.json: judge captions alone, see above"
+    )
+    published_command.add_embedding_options(parser)
     add_runtime_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON alone")
     parser.set_defaults(run=run, parser=parser)
@@ -77,6 +84,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run_coco(arguments: argparse.Namespace) -> int:
     pairs = len(arguments.images)
+    if arguments.karpathy is not None:
+        if pairs != 1 or arguments.annotations or arguments.captions:
+            arguments.parser.error("--karpathy goes with one --images, and without --annotations, --captions")
+        return published_command.run_coco_captions(arguments)
+    published_command.refuse_embedding_options(arguments)
     if len(arguments.annotations) != pairs or len(arguments.captions) not in (0, pairs):
         arguments.parser.error("--images, --annotations and --captions are given in pairs")
     from regionsearch.evaluation.coco_annotations import read_folders

@@ -29,6 +29,7 @@ EXTRAS = {
         "threadpoolctl",
     ),
     "faiss-cpu": ("faiss",),
+    "benchmarks": ("pyarrow",),
     "training": ("torch",),
 }
 MODULES = {name: f"regionsearch.cli.{name}_command" for name in COMMANDS}
