@@ -68,6 +68,8 @@ def load_sam2(location: str, runtime: Runtime) -> LoadedSam2:
     beside it. Pickles are read with `weights_only`.
     Raises ModelUnavailable when files are missing or damaged, or hold other weights than expected.
     """
+    if runtime.threads is not None:
+        torch.set_num_threads(runtime.threads)
     path = locate(location or DEFAULT_LOCATION, _FROM_HUB).resolve()
     key = (path, runtime.torch_device(), runtime.torch_dtype())
     with _lock:

@@ -1,4 +1,7 @@
-"""Pictures as SAM 2 reads them: squeezed into 1024 × 1024 pixels, normalised by ImageNet's statistics."""
+"""Pictures as SAM 2 reads them: squeezed into 1024 × 1024 pixels, normalised by ImageNet's statistics.
+
+What VIRTUE hands to SAM instead is in regionsearch/models/virtue/preprocessing.py.
+"""
 
 from __future__ import annotations
 
@@ -25,30 +28,12 @@ def sam_pixels(images: Sequence[Image], device: torch.device) -> torch.Tensor:
     for place, image in enumerate(images):
         # A copy: torch has no read-only tensors, and an Image's pixels are.
         picture = torch.from_numpy(np.array(image.pixels)).permute(2, 0, 1)
-        resized[place] = _squeezed(picture)
+        resized[place] = torch.nn.functional.interpolate(
+            picture[None], size=(SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False
+        )[0]
     if device.type == "cuda":
         resized = resized.pin_memory().to(device, non_blocking=True)
-    return _normalised(resized.to(torch.float32) / 255)
-
-
-def twice_normalised(pictures: Sequence[torch.Tensor]) -> torch.Tensor:
-    """(n, 3, 1024, 1024) float32: what VIRTUE hands to SAM.
-
-    pictures: n of (3, h, w) float32, already resized and normalised as for CLIP. They are squeezed like raw
-    pixels and normalised by ImageNet's statistics on top, as the published model was trained.
-    """
-    return _normalised(torch.stack([_squeezed(picture) for picture in pictures]))
-
-
-def _squeezed(picture: torch.Tensor) -> torch.Tensor:
-    """(3, h, w) → (3, 1024, 1024) of the same dtype."""
-    resized: torch.Tensor = torch.nn.functional.interpolate(
-        picture[None], size=(SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False
-    )[0]
-    return resized
-
-
-def _normalised(pictures: torch.Tensor) -> torch.Tensor:
+    pictures = resized.to(torch.float32) / 255
     mean = torch.tensor(IMAGENET_MEAN, dtype=torch.float32, device=pictures.device)[:, None, None]
     deviation = torch.tensor(IMAGENET_DEVIATION, dtype=torch.float32, device=pictures.device)[:, None, None]
     return (pictures - mean) / deviation
