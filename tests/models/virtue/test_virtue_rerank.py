@@ -1,0 +1,88 @@
+"""Reading the best again with VIRTUE: both sides in the words that it was trained on."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PilImage
+from tiny_virtue import write_tiny_virtue
+
+from regionsearch.collection import Collection, DataDirectory
+from regionsearch.errors import NotAccepted
+from regionsearch.images import Image
+from regionsearch.ingest import collection_spec
+from regionsearch.ingest.pipeline import EncodedImage, Pipeline
+from regionsearch.ingest.upserting import upsert_images
+from regionsearch.models.embedder import ModelInput
+from regionsearch.models.registry import ModelRegistry
+from regionsearch.regions import Box, Point, RegionPrompt
+from regionsearch.search import Query, Rerank, SearchEngine
+
+COLOURS = [(220, 20, 20), (20, 160, 40), (20, 40, 220)]
+MODELS = ModelRegistry(1)
+
+
+def picture(number: int) -> Image:
+    pixels = np.full((60, 84, 3), 255, dtype=np.uint8)
+    pixels[10:40, 8:40] = COLOURS[number % 3]
+    pixels[20:50, 50:80] = COLOURS[(number + 1) % 3]
+    return Image(pixels)
+
+
+@pytest.fixture(scope="module")
+def embedder_name(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_tiny_virtue(tmp_path_factory.mktemp("virtue") / "tiny"))
+
+
+@pytest.fixture(scope="module")
+def collection(embedder_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
+    embedder, segmenter = MODELS.embedder(embedder_name), MODELS.segmenter("dummy")
+    with DataDirectory(Path(tmp_path_factory.mktemp("virtue-rerank")) / "data", "write") as directory:
+        made = directory.create_collection(collection_spec("c", embedder, segmenter, pixels="original"))
+        images = []
+        for number in range(3):
+            coded = io.BytesIO()
+            PilImage.fromarray(picture(number).pixels).save(coded, "PNG")
+            images.append(EncodedImage(f"{number}", coded.getvalue()))
+        assert len(upsert_images(made, Pipeline(embedder, segmenter, pixels="original"), images).stored) == 3
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("region", "said"),
+    [
+        (RegionPrompt(box=Box(8, 10, 40, 40)), "Referring object bbox: [8, 10, 40, 40]"),
+        (RegionPrompt(points=(Point(20, 20),)), "Referring object point: (20, 20)"),
+    ],
+)
+def test_both_sides_are_read_in_the_words_of_training(
+    collection: Collection, embedder_name: str, region: RegionPrompt, said: str
+) -> None:
+    embedder = MODELS.embedder(embedder_name)
+    query = Query(image=picture(0), region=region, text="the same, but blue", limit=3, rerank=Rerank())
+    hits = SearchEngine(MODELS).search(collection, query).hits
+    question = ModelInput(picture(0), f"<|image_pad|>\nthe same, but blue\n{said}", region)
+    for hit in hits:
+        box = Box(*hit.entity.box)
+        x0, y0, x1, y1 = (int(value) for value in hit.entity.box)
+        words = (
+            "<|image_pad|>\nFind the caption that best describes the segmented object, considering both "
+            f"local details and global context in the given image.\nReferring object bbox: [{x0}, {y0}, "
+            f"{x1}, {y1}]"
+        )
+        candidate = ModelInput(picture(int(hit.image_id)), words, RegionPrompt(box=box))
+        one, two = embedder.embed_inputs([question, candidate])
+        assert hit.rerank is not None
+        assert hit.rerank.raw == pytest.approx(float(one @ two), abs=1e-5)
+
+
+def test_a_region_that_virtue_cannot_read_is_refused_before_anything_is_read(
+    collection: Collection,
+) -> None:
+    region = RegionPrompt(points=(Point(20, 20), Point(30, 30)))
+    with pytest.raises(NotAccepted, match="point"):
+        SearchEngine(MODELS).search(collection, Query(image=picture(0), region=region, rerank=Rerank()))
