@@ -31,7 +31,8 @@ class WordTokens:
     def __init__(self, folder: Path, family: Family, length: int) -> None:
         self._length = length
         self._padded = family != "clip"
-        config = read_json(folder / "tokenizer_config.json")
+        # CLIP's needs nothing of it, and is not padded.
+        config = read_json(folder / "tokenizer_config.json") if self._padded else {}
         self.files = [folder / name for name in TOKENIZER_FILES if (folder / name).exists()]
         self._written: Callable[[str], str] = _as_written
         if family != "clip":

@@ -473,3 +473,44 @@ def test_a_text_longer_than_the_context_keeps_its_end_token(embedders: dict[Fami
     (ids,) = tokens.encode([long])
     assert len(ids) == 16
     assert ids[-1] == 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_half_precision_gives_nearly_the_same_vectors(
+    folders: dict[Family, Path], embedders: dict[Family, Embedder], family: Family
+) -> None:
+    coarse = ModelRegistry(runtime=Runtime(dtype="bf16")).embedder(str(folders[family]))
+    image = photo(17)
+    (expected,) = embedders[family].embed_images([image], [frame_and_parts(image)])
+    (found,) = coarse.embed_images([image], [frame_and_parts(image)])
+    assert found.image @ expected.image > 0.995
+    assert (found.entities * expected.entities).sum(axis=1).min() > 0.995
+    texts = coarse.embed_texts(TEXTS) * embedders[family].embed_texts(TEXTS)
+    assert texts.sum(axis=1).min() > 0.995
+    assert found.image.dtype == found.entities.dtype == np.float32
+    assert coarse.info.fingerprint == embedders[family].info.fingerprint
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_does_not_fit_the_memory_is_embedded_in_smaller_batches(
+    embedders: dict[Family, Embedder], family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder: Any = embedders[family]
+    images = [photo(seed, 40, 40) for seed in range(5)]
+    entities = [frame_and_parts(image) for image in images]
+    expected = embedder.embed_images(images, entities)
+    tower = embedder._vision._tower
+    whole = tower.encode
+    sizes: list[int] = []
+
+    def small(pixels: torch.Tensor, *args: Any, **named: Any) -> Any:
+        sizes.append(len(pixels))
+        if len(pixels) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(pixels, *args, **named)
+
+    monkeypatch.setattr(tower, "encode", small)
+    found = embedder.embed_images(images, entities)
+    assert sizes == [5, 2, 3, 1, 2]
+    for one, other in zip(found, expected, strict=True):
+        assert np.abs(one.entities - other.entities).max() < 1e-5
