@@ -44,11 +44,11 @@ def collection(embedder_name: str, tmp_path_factory: pytest.TempPathFactory) -> 
     with DataDirectory(Path(tmp_path_factory.mktemp("virtue-rerank")) / "data", "write") as directory:
         made = directory.create_collection(collection_spec("c", embedder, segmenter, pixels="original"))
         images = []
-        for number in range(3):
+        for number in range(2):
             coded = io.BytesIO()
             PilImage.fromarray(picture(number).pixels).save(coded, "PNG")
             images.append(EncodedImage(f"{number}", coded.getvalue()))
-        assert len(upsert_images(made, Pipeline(embedder, segmenter, pixels="original"), images).stored) == 3
+        assert len(upsert_images(made, Pipeline(embedder, segmenter, pixels="original"), images).stored) == 2
         yield made
 
 
@@ -63,21 +63,21 @@ def test_both_sides_are_read_in_the_words_of_training(
     collection: Collection, embedder_name: str, region: RegionPrompt, said: str
 ) -> None:
     embedder = MODELS.embedder(embedder_name)
-    query = Query(image=picture(0), region=region, text="the same, but blue", limit=3, rerank=Rerank())
+    query = Query(image=picture(0), region=region, text="the same, but blue", limit=2, rerank=Rerank())
     hits = SearchEngine(MODELS).search(collection, query).hits
-    question = ModelInput(picture(0), f"<|image_pad|>\nthe same, but blue\n{said}", region)
+    inputs = [ModelInput(picture(0), f"<|image_pad|>\nthe same, but blue\n{said}", region)]
     for hit in hits:
         box = Box(*hit.entity.box)
-        x0, y0, x1, y1 = (int(value) for value in hit.entity.box)
+        corners = [int(value) for value in hit.entity.box]
         words = (
             "<|image_pad|>\nFind the caption that best describes the segmented object, considering both "
-            f"local details and global context in the given image.\nReferring object bbox: [{x0}, {y0}, "
-            f"{x1}, {y1}]"
+            f"local details and global context in the given image.\nReferring object bbox: {corners}"
         )
-        candidate = ModelInput(picture(int(hit.image_id)), words, RegionPrompt(box=box))
-        one, two = embedder.embed_inputs([question, candidate])
+        inputs.append(ModelInput(picture(int(hit.image_id)), words, RegionPrompt(box=box)))
+    question, *candidates = embedder.embed_inputs(inputs)
+    for hit, candidate in zip(hits, candidates, strict=True):
         assert hit.rerank is not None
-        assert hit.rerank.raw == pytest.approx(float(one @ two), abs=1e-5)
+        assert hit.rerank.raw == pytest.approx(float(question @ candidate), abs=1e-5)
 
 
 def test_a_region_that_virtue_cannot_read_is_refused_before_anything_is_read(
