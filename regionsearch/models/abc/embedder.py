@@ -49,10 +49,10 @@ class AbcEmbedder:
     backbone = None
 
     def __init__(self, network: AbcNetwork, settings: Settings, name: str, weights: str) -> None:
-        self._network = network
+        self.network = network
         self._context = settings.context
         base = network.base
-        self._rows = RowMaker(
+        self.rows = RowMaker(
             base.tokenizer, base.image_token_id, PixelBounds(settings.min_tokens, settings.max_tokens)
         )
         self._info = EmbedderInfo(
@@ -79,16 +79,16 @@ class AbcEmbedder:
         for image, found in zip(images, entities, strict=True):
             whole = (0, 0, image.width, image.height)
             read = {whole: len(rows)}
-            rows.append(self._rows.row(image=image))
+            rows.append(self.rows.row(image=image))
             own = [read[whole]]
             for box in found.boxes:
                 extent = context_extent(image.height, image.width, Box(*map(float, box)), self._context)
                 if extent not in read:
                     read[extent] = len(rows)
-                    rows.append(self._rows.row(image=image, extent=extent))
+                    rows.append(self.rows.row(image=image, extent=extent))
                 own.append(read[extent])
             places.append(own)
-        vectors = self._network.embed(rows)
+        vectors = self.network.embed(rows)
         return [ImageVectors(vectors[own[0]], vectors[own[1:]]) for own in places]
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -96,7 +96,7 @@ class AbcEmbedder:
         with the place of a picture in it."""
         for text in texts:
             _check_visible(text)
-        return self._network.embed([self._rows.row(text) for text in texts])
+        return self.network.embed([self.rows.row(text) for text in texts])
 
     def embed_query(self, query: EncodableQuery) -> QueryVectors:
         """The picture and its region are read together with the text, as its instruction.
@@ -111,15 +111,15 @@ class AbcEmbedder:
                 raise NotAccepted("a region needs the image that it lies in", field="region")
             if query.text is None:
                 raise InvalidRequest("a query needs an image, a text, or both")
-            text = self._network.embed([self._rows.row(query.text)])[0]
+            text = self.network.embed([self.rows.row(query.text)])[0]
             return QueryVectors(entity_arm=text, global_arm=text, text=text)
-        rows = [self._rows.row(query.text, query.image)]
+        rows = [self.rows.row(query.text, query.image)]
         box = box_of_region(query.image, query.mask, query.prompt, self._info.name)
         if box is not None:
             rows.append(self._crop(query.image, box, query.text))
         if query.text is not None:
-            rows.append(self._rows.row(query.text))
-        vectors = self._network.embed(rows)
+            rows.append(self.rows.row(query.text))
+        vectors = self.network.embed(rows)
         whole, region = vectors[0], vectors[0 if box is None else 1]
         return QueryVectors(
             entity_arm=region,
@@ -136,7 +136,7 @@ class AbcEmbedder:
         Raises NotAccepted for points or a region without an image, InvalidRequest for an input with
         nothing in it.
         """
-        return self._network.embed([self._row(given) for given in inputs])
+        return self.network.embed([self._row(given) for given in inputs])
 
     def worded(self, given: ModelInput, role: InputRole) -> ModelInput:
         """The input itself: the model's template takes bare words."""
@@ -150,14 +150,14 @@ class AbcEmbedder:
             if given.text is None:
                 raise InvalidRequest("an input needs an image, a text, or both")
             _check_visible(given.text)
-            return self._rows.row(given.text)
+            return self.rows.row(given.text)
         box = box_of_region(given.image, None, given.region, self._info.name)
         if box is None:
-            return self._rows.row(given.text, given.image)
+            return self.rows.row(given.text, given.image)
         return self._crop(given.image, box, given.text)
 
     def _crop(self, image: Image, box: Box, text: str | None) -> Row:
-        return self._rows.row(text, image, context_extent(image.height, image.width, box, self._context))
+        return self.rows.row(text, image, context_extent(image.height, image.width, box, self._context))
 
 
 def _check_visible(text: str) -> None:

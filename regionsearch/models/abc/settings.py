@@ -15,6 +15,7 @@ Positions = Literal["later", "first"]
 """`later`: 0, 1, 2, … for every token, what the official code does on all but the first call of a process
 and what ABC was trained with. `first`: Qwen2-VL's own two-dimensional positions inside the picture, what
 that first call does."""
+POSITION_MODES: tuple[Positions, ...] = ("later", "first")
 OPTIONS = ("pretrain", "instruct", "positions", "context", "min_tokens", "max_tokens")
 MAX_CONTEXT = 10.0
 """A margin of ten sides is the whole image for most things."""
@@ -35,7 +36,7 @@ class Settings:
         """Raises InvalidRequest, naming the option, for one that there is not or a value out of range."""
         reference.check_options(dict.fromkeys(OPTIONS))
         settings = Settings(
-            positions=cast(Positions, reference.choice("positions", ("later", "first"))),
+            positions=cast(Positions, reference.choice("positions", POSITION_MODES)),
             context=reference.number("context", DEFAULT_CONTEXT, 0.0, MAX_CONTEXT),
             min_tokens=_whole(reference, "min_tokens", MIN_TOKENS),
             max_tokens=_whole(reference, "max_tokens", MAX_TOKENS),
