@@ -55,7 +55,7 @@ class Settings:
 
 
 def _whole(reference: ModelReference, name: str, default: int) -> int:
-    number = reference.number(name, default, *LOADER_TOKENS)
+    number = float(reference.number(name, default, *LOADER_TOKENS))
     if not number.is_integer():
         raise InvalidRequest(
             f"{name}={number:g} of model {reference.kind!r} is no whole number", field="embedder"
