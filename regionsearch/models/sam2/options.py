@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, cast
 
+from regionsearch.errors import InvalidRequest
 from regionsearch.models.reference import ModelReference
 from regionsearch.models.sam2.image_features import PixelsRead
 
@@ -56,7 +57,10 @@ class MaskOptions:
             return reference.number(name, preset, 0.0, 1.0)
 
         def count(name: str, preset: int, least: int, most: int) -> int:
-            return int(reference.number(name, preset, least, most))
+            value = reference.number(name, preset, least, most)
+            if value != int(value):
+                raise InvalidRequest(f"{name}={value:g} of model {reference.kind!r} is not a whole number")
+            return int(value)
 
         return MaskOptions(
             input=cast(PixelsRead, reference.choice("input", ("sam", "virtue"))),

@@ -13,12 +13,13 @@ from tiny_sam2 import tiny_config, tiny_weights, write_tiny_sam2
 from transformers import Sam2Config, Sam2HieraDetConfig, Sam2Model, Sam2VideoConfig, Sam2VideoModel
 
 from regionsearch.errors import ModelUnavailable
+from regionsearch.images import Image
 from regionsearch.models.runtime import Runtime
 from regionsearch.models.sam2.architecture import config_from_official
 from regionsearch.models.sam2.image_features import encode_pixels
 from regionsearch.models.sam2.loading import LoadedSam2, build_sam2, load_sam2
 from regionsearch.models.sam2.official_names import from_official, to_official
-from regionsearch.models.sam2.pixels import twice_normalised
+from regionsearch.models.virtue.preprocessing import qwen_pixels, sam_pixels
 
 CPU = Runtime(threads=1, device="cpu", dtype="fp32")
 
@@ -62,12 +63,13 @@ def test_meta_weights_have_exactly_the_names_of_the_golden_ones(golden_folder: P
 def test_the_image_encoder_agrees_with_the_official_code(golden_folder: Path) -> None:
     golden = load_file(golden_folder / "virtue" / "golden.safetensors")
     model = build_sam2(tiny_config(), golden_sam(golden_folder), "golden")
-    pixels = twice_normalised([golden["imgA.raw_pixel_values"][0]])
+    pixels = sam_pixels(qwen_pixels(Image(golden["imgA.uint8_hwc"].numpy())))[None]
     assert_near(pixels[:, :, ::16, ::16], golden["sam.input_strided16"])
     loaded = LoadedSam2(model, [], "golden", torch.device("cpu"), torch.float32)
     (features,) = encode_pixels(loaded, pixels, [(100, 150)], "sam2:golden:virtue", keep_high_res=True)
     assert_near(features.embedding, golden["sam.image_embed"][0])
     assert features.high_res is not None
+    assert_near(features.high_res[1][None, :, ::4, ::4], golden["sam.high_res_feats0_strided4"])
     assert (features.height, features.width) == (100, 150)
     assert_near(model.get_image_wide_positional_embeddings(), golden["sam.dense_pe"])
 
@@ -75,7 +77,10 @@ def test_the_image_encoder_agrees_with_the_official_code(golden_folder: Path) ->
 @pytest.mark.parametrize(
     ("case", "prompt"),
     [
-        ("point", {"input_points": torch.tensor([[[[300.0, 700.0]]]]), "input_labels": torch.ones(1, 1, 1)}),
+        (
+            "point",
+            {"input_points": torch.tensor([[[[300.0, 700.0]]]]), "input_labels": torch.ones(1, 1, 1).long()},
+        ),
         ("bbox", {"input_boxes": torch.tensor([[[100.0, 200.0, 500.0, 800.0]]])}),
     ],
 )
