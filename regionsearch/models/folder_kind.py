@@ -15,6 +15,7 @@ _BY_MODEL_TYPE = {
     "siglip": "dual_encoder",
     "siglip2": "dual_encoder",
     "qwen2_vl": "vlm",
+    "regionsearch_connector": "connector",
 }
 
 

@@ -22,6 +22,7 @@ from regionsearch.models.segmenter import Segmenter
 EMBEDDERS: Mapping[str, str] = {
     "abc": "regionsearch.models.abc:load_embedder",
     "compact": "regionsearch.models.compact:load_embedder",
+    "connector": "regionsearch.models.connector:load_embedder",
     "dual_encoder": "regionsearch.models.dual_encoder:load_embedder",
     "dummy": "regionsearch.models.dummy:load_embedder",
     "virtue": "regionsearch.models.virtue:load_embedder",

@@ -1,0 +1,159 @@
+"""`regionsearch train connector`: moves a frozen embedder's pictures to where their captions lie."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from regionsearch.cli.arguments import add_runtime_options, runtime_from, whole_number
+from regionsearch.cli.orderly_stop import OrderlyStop
+from regionsearch.models.registry import DEFAULT_EMBEDDER
+
+
+def add_to(kinds: Any) -> None:
+    parser = kinds.add_parser(
+        "connector",
+        help="train a small map on top of a frozen embedder",
+        description="Learns, by contrast, a small map of an embedder's pictures and regions to where their "
+        "captions lie; the embedder itself stays as it is. The folder is then an embedder, connector:FOLDER. "
+        "Can be stopped with Ctrl-C; --resume goes on.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--images", required=True, metavar="DIR", type=Path, help="the pictures")
+    parser.add_argument(
+        "--annotations",
+        required=True,
+        metavar="FILE",
+        type=Path,
+        help="their captions: captions.json as COCO has it, or SCaR's Parquet",
+    )
+    parser.add_argument("--out", required=True, metavar="FOLDER", type=Path, help="what becomes the model")
+    parser.add_argument(
+        "--embedder",
+        metavar="E",
+        default=DEFAULT_EMBEDDER,
+        help="the frozen one: compact, or a dual_encoder (default: %(default)s)",
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the run that lies in --out")
+    _add_numbers(parser)
+    add_runtime_options(parser)
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.set_defaults(run=run)
+
+
+def _add_numbers(parser: argparse.ArgumentParser) -> None:
+    whole: tuple[tuple[str, int, str], ...] = (
+        ("--epochs", 100, "times that every example is seen (default: %(default)s)"),
+        ("--batch", 512, "examples told from one another at once (default: %(default)s)"),
+        ("--hidden", 128, "width of the map's middle layer (default: %(default)s)"),
+        ("--seed", 0, "of everything random (default: %(default)s)"),
+    )
+    real: tuple[tuple[str, float, str], ...] = (
+        ("--dropout", 0.2, "of what goes into the map (default: %(default)s)"),
+        ("--learning-rate", 3e-4, "of AdamW (default: %(default)s)"),
+        ("--weight-decay", 0.01, "of AdamW (default: %(default)s)"),
+        ("--temperature", 0.1, "divides the cosines (default: %(default)s)"),
+    )
+    for name, number, words in whole:
+        parser.add_argument(name, metavar="N", type=whole_number, default=number, help=words)
+    for name, value, words in real:
+        parser.add_argument(name, metavar="X", type=float, default=value, help=words)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from regionsearch.training.connector.settings import ConnectorSettings
+    from regionsearch.training.connector.training_run import ConnectorPlan, train_connector
+
+    settings = ConnectorSettings(
+        epochs=arguments.epochs,
+        batch=arguments.batch,
+        hidden=arguments.hidden,
+        dropout=arguments.dropout,
+        learning_rate=arguments.learning_rate,
+        weight_decay=arguments.weight_decay,
+        temperature=arguments.temperature,
+        seed=arguments.seed,
+    )
+    plan = ConnectorPlan(
+        images=arguments.images,
+        annotations=arguments.annotations,
+        embedder=arguments.embedder,
+        out=arguments.out,
+        settings=settings,
+        resume=arguments.resume,
+    )
+    with OrderlyStop() as asked, _ProgressBars(settings.epochs) as bars:
+        report = train_connector(
+            plan, runtime_from(arguments), bars.read, bars.learnt, lambda: asked.event.is_set()
+        )
+    print(json.dumps(report, indent=2, allow_nan=False) if arguments.json else _summary(report))
+    return 128 + (asked.signal_number or signal.SIGTERM) if report["stopped"] else 0
+
+
+class _ProgressBars:
+    """What is being read, then the epochs, on stderr; off a terminal, a line every ten seconds or so."""
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+        self._what = ""
+        self._bar: Any = None
+
+    def read(self, what: str, done: int, of: int) -> None:
+        self._show(what, done, of)
+
+    def learnt(self, epochs: int, loss: float) -> None:
+        self._show("epochs", epochs, self._epochs, loss=f"{loss:.4f}")
+
+    def __enter__(self) -> _ProgressBars:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _show(self, what: str, done: int, of: int, **beside: str) -> None:
+        from tqdm import tqdm
+
+        if what != self._what:
+            if self._bar is not None:
+                self._bar.close()
+            watched = sys.stderr.isatty()
+            self._what = what
+            self._bar = tqdm(
+                total=of,
+                desc=what,
+                unit="",
+                file=sys.stderr,
+                mininterval=0.2 if watched else 10.0,
+                ascii=None if watched else True,
+                dynamic_ncols=watched,
+            )
+        self._bar.set_postfix(beside, refresh=False)
+        self._bar.update(done - self._bar.n)
+
+
+def _summary(report: dict[str, Any]) -> str:
+    begun = f", {report['resumed_from']} of them before" if report["resumed_from"] else ""
+    lines = [
+        f"{report['epochs']} epochs{begun} over {report['examples']} examples of {report['pictures']} "
+        f"pictures with {report['captions']} captions in {report['seconds']:.1f} s (vectors computed in "
+        f"{report['embed_seconds']:.1f} s, models loaded in {report['load_seconds']:.1f} s)"
+    ]
+    if report["first_loss"] is not None:
+        lines.append(
+            f"loss {report['first_loss']:.4f} in the first epoch, {report['last_loss']:.4f} in the last"
+        )
+    if report["stopped"]:
+        lines.append("stopped; run the same command with --resume to go on")
+        return "\n".join(lines)
+    before, after = report["trained_on"]["before"], report["trained_on"]["after"]
+    lines += [
+        f"of the captions trained on, {before['r1']:.0%} found their own first before and {after['r1']:.0%} "
+        "do now: that it was learnt, not that it helps with other pictures (docs/training.md: how to tell)",
+        f"the model is in {report['out']}: use it as --embedder {report['embedder']}",
+    ]
+    return "\n".join(lines)

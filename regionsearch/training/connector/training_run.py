@@ -1,0 +1,152 @@
+"""A connector from a folder of captioned pictures, start to finish, and on again after a stop."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from regionsearch.errors import InvalidRequest
+from regionsearch.models.connector.connector_folder import CONFIG_FILE, ConnectorConfig, check_base
+from regionsearch.models.registry import ModelRegistry, resolve
+from regionsearch.models.runtime import Runtime
+from regionsearch.training.connector.caption_data import read_captioned
+from regionsearch.training.connector.connector_training import ConnectorTraining
+from regionsearch.training.connector.frozen_vectors import CaptionedVectors, Progress, frozen_vectors
+from regionsearch.training.connector.moved_background import moved_background
+from regionsearch.training.connector.retrieval import caption_ranks, measures
+from regionsearch.training.connector.settings import ConnectorSettings
+from regionsearch.training.virtue.training_state import FILE, TrainingState, load_state, save_state
+
+CACHE = "frozen-vectors"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorPlan:
+    """images, annotations: the data. embedder: the reference of the frozen one. out: the folder that
+    becomes the model. resume: go on with the run that lies there."""
+
+    images: Path
+    annotations: Path
+    embedder: str
+    out: Path
+    settings: ConnectorSettings
+    resume: bool = False
+
+
+def train_connector(
+    plan: ConnectorPlan,
+    runtime: Runtime,
+    reading: Progress,
+    learning: Callable[[int, float], None],
+    stopping: Callable[[], bool],
+) -> dict[str, Any]:
+    """Trains, with a checkpoint after every epoch; the report is the JSON of `regionsearch train connector`.
+
+    reading, learning (epochs done, loss): are told how far it has come. stopping: asked after every epoch.
+    The data, the folder and the settings are checked before a model is loaded. Raises InvalidRequest for
+    what is wrong with them, ModelUnavailable when the embedder or a checkpoint cannot be read.
+    """
+    check_base(resolve("embedder", plan.embedder))
+    _check_folder(plan)
+    pictures = read_captioned(plan.images, plan.annotations)
+    started = time.perf_counter()
+    embedder = ModelRegistry(runtime=runtime).embedder(plan.embedder)
+    load_seconds = time.perf_counter() - started
+    base = embedder.info.fingerprint
+    plan.out.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    vectors = frozen_vectors(pictures, embedder, plan.out / CACHE, reading)
+    embed_seconds = time.perf_counter() - started
+
+    training = ConnectorTraining(vectors, plan.settings, runtime.torch_device())
+    identity = _identity(plan, vectors, [base.kind, base.weights, base.dimension, base.preprocessing])
+    before = load_state(plan.out, identity) if plan.resume else None
+    if before is not None:
+        training.load(
+            before.trained["connector"], before.optimizer, [each["loss"] for each in before.history]
+        )
+    resumed_from = len(training.losses)
+    started = time.perf_counter()
+    while len(training.losses) < plan.settings.epochs and not stopping():
+        training.run_epoch()
+        _save(plan.out, identity, training)
+        learning(len(training.losses), training.losses[-1])
+    seconds = time.perf_counter() - started
+
+    done = len(training.losses)
+    stopped = done < plan.settings.epochs
+    out = plan.out.absolute()
+    report: dict[str, Any] = {
+        "out": str(out),
+        "embedder": f"connector:{out}",
+        "base": base.name,
+        "pictures": len(pictures),
+        "examples": len(vectors.pixels),
+        "captions": len(vectors.texts),
+        "epochs": done,
+        "resumed_from": resumed_from,
+        "stopped": stopped,
+        "first_loss": training.losses[0] if done else None,
+        "last_loss": training.losses[-1] if done else None,
+        "load_seconds": load_seconds,
+        "embed_seconds": embed_seconds,
+        "seconds": seconds,
+        "settings": plan.settings.to_json(),
+    }
+    if stopped:
+        return report
+    connector = training.connector_map()
+    report["trained_on"] = {
+        "before": measures(caption_ranks(vectors)),
+        "after": measures(caption_ranks(vectors.with_pixels(connector(vectors.pixels)))),
+    }
+    connector.save(plan.out)
+    record = {name: report[name] for name in ("pictures", "examples", "captions", "settings", "last_loss")}
+    background = moved_background(embedder.info.background, vectors, connector)
+    # Last: a folder without it is no model, so that a broken one is never loaded.
+    ConnectorConfig(base, background, record).write(plan.out)
+    return report
+
+
+def _check_folder(plan: ConnectorPlan) -> None:
+    """What lies in --out is a run to go on with, and --resume says so, or there is none."""
+    if "," in str(plan.out.absolute()):
+        raise InvalidRequest(f"--out {plan.out} has a comma, which no model's name can hold", field="out")
+    if plan.out.exists() and not plan.out.is_dir():
+        raise InvalidRequest(f"--out {plan.out} is no folder", field="out")
+    begun = (plan.out / FILE).exists() or (plan.out / CONFIG_FILE).exists()
+    if begun and not plan.resume:
+        raise InvalidRequest(
+            f"{plan.out} holds a training already: go on with it by --resume, or give another --out",
+            field="out",
+        )
+    if plan.resume and not begun:
+        raise InvalidRequest(f"{plan.out} holds no training that could go on", field="out")
+
+
+def _identity(plan: ConnectorPlan, vectors: CaptionedVectors, base: list[object]) -> dict[str, Any]:
+    """What must be the same when a run goes on. More epochs are no other run: none depends on how many
+    there will be."""
+    digest = hashlib.sha256()
+    for array in (vectors.pixels, vectors.pictures, vectors.texts, vectors.owners):
+        digest.update(array.tobytes())
+    settings = {name: value for name, value in plan.settings.to_json().items() if name != "epochs"}
+    return {"base": base, "data": digest.hexdigest(), **settings}
+
+
+def _save(out: Path, identity: dict[str, Any], training: ConnectorTraining) -> None:
+    state = training.state()
+    save_state(
+        out,
+        TrainingState(
+            identity=identity,
+            step=len(training.losses),
+            trained={"connector": state["trained"]},
+            optimizer=state["optimizer"],
+            history=[{"loss": loss} for loss in training.losses],
+        ),
+    )
