@@ -31,7 +31,8 @@ from regionsearch.models.qwen2_vl.preprocessing import QwenPixels
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.models.runtime import Runtime
 from regionsearch.models.virtue.embedder import VirtueEmbedder
-from regionsearch.models.virtue.network import VirtueBatch
+from regionsearch.models.virtue.features import VirtueFeatures
+from regionsearch.models.virtue.network import VirtueBatch, VirtueNetwork
 from regionsearch.models.virtue.positions import POSITION_MODES, PositionMode, position_ids
 from regionsearch.models.virtue.preprocessing import qwen_pixels, sam_pixels
 from regionsearch.models.virtue.prompts import FRAME, GRID, SamPrompt
@@ -69,6 +70,7 @@ SPECIAL_TOKENS = {
 }
 
 Tensors = Mapping[str, torch.Tensor]
+Features = Mapping[str, VirtueFeatures]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +115,12 @@ def differences(golden: Path, layout: Path) -> Iterator[Difference]:
         mode: cast(VirtueEmbedder, registry.embedder(f"virtue:{layout},positions={mode}"))
         for mode in POSITION_MODES
     }
+    features = {name: models["later"].backbone.features([_image(given, name)])[0] for name in PICTURES}
     with torch.inference_mode():
         yield from _preprocessing(given)
-        yield from _segmentation(given, models["later"])
+        yield from _segmentation(given, models["later"].network, features)
         for name in CASES:
-            yield from _language(given, models, name)
+            yield from _language(given, models, features, name)
     yield from _through_the_interface(given, models)
 
 
@@ -135,9 +138,7 @@ def _preprocessing(given: Tensors) -> Iterator[Difference]:
     yield Difference("SAM input, deviation", "imgA", _largest(seen.std((1, 2)), deviation))
 
 
-def _segmentation(given: Tensors, model: VirtueEmbedder) -> Iterator[Difference]:
-    network = model.network
-    features = {name: model.backbone.features([_image(given, name)])[0] for name in PICTURES}
+def _segmentation(given: Tensors, network: VirtueNetwork, features: Features) -> Iterator[Difference]:
     sam = features["imgA"].sam
     yield Difference("SAM image embedding", "imgA", _largest(sam.embedding, given["sam.image_embed"][0]))
     if sam.high_res is None:
@@ -166,11 +167,11 @@ def _segmentation(given: Tensors, model: VirtueEmbedder) -> Iterator[Difference]
 
 
 def _language(
-    given: Tensors, models: Mapping[PositionMode, VirtueEmbedder], name: str
+    given: Tensors, models: Mapping[PositionMode, VirtueEmbedder], of_picture: Features, name: str
 ) -> Iterator[Difference]:
     pictures, prompts = CASES[name]
-    model = models["later"]
-    features = [model.backbone.features([_image(given, each)])[0] for each in pictures]
+    network = models["later"].network
+    features = [of_picture[each] for each in pictures]
     batch = VirtueBatch(given[f"case.{name}.input_ids"], given[f"case.{name}.attention_mask_in"])
     segment = None
     if pictures:
@@ -185,9 +186,9 @@ def _language(
         yield Difference(
             "vision tower", name, _largest(torch.cat([each.tokens for each in features]), tokens)
         )
-        keys = model.network.decoder_keys(torch.stack([each.sam.embedding for each in features]), prompts)
-        segment = model.network.segment_tokens(keys)
-    embeds, mask = model.network.inputs_embeds(batch, segment)
+        keys = network.decoder_keys(torch.stack([each.sam.embedding for each in features]), prompts)
+        segment = network.segment_tokens(keys)
+    embeds, mask = network.inputs_embeds(batch, segment)
     yield Difference("inputs_embeds", name, _largest(embeds, given[f"case.{name}.inputs_embeds"]))
     yield Difference("mask", name, _largest(mask, given[f"case.{name}.attention_mask_used"]), 0)
     for mode, of_mode in models.items():
@@ -209,12 +210,13 @@ def _through_the_interface(
         "img_bbox_b1": RegionPrompt(box=Box(*_in_pixels(BOX, image))),
         "text_b1": None,
     }
-    for name, region in regions.items():
-        text = _words(given[f"case.{name}.input_ids"][0])
-        beside = image if CASES[name][0] else None
-        for mode, model in models.items():
-            vector = model.embed_inputs([ModelInput(beside, text, region)])
-            wanted = given[f"case.{name}.{mode}.embedding"]
+    inputs = [
+        ModelInput(image if CASES[name][0] else None, _words(given[f"case.{name}.input_ids"][0]), region)
+        for name, region in regions.items()
+    ]
+    for mode, model in models.items():
+        for name, vector in zip(regions, model.embed_inputs(inputs), strict=True):
+            wanted = given[f"case.{name}.{mode}.embedding"][0]
             yield Difference("embed_inputs", f"{name}, {mode}", _largest(vector, wanted))
 
 

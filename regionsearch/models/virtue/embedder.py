@@ -137,14 +137,17 @@ class VirtueEmbedder:
         if region is None:
             whole = Box(0, 0, image.width, image.height)
             region = RegionPrompt(box=whole) if query.mask is None else RegionPrompt(mask=query.mask)
-        rows = []
-        if query.text is not None:
-            # First, so that a text that cannot be read is refused before anything is computed.
-            rows.append(text_row(self._tokenizer, templates.query_text_words(query.text)))
         prompt, region = self._prompt(image, region)
+        # Refused before anything is computed, if they cannot be read.
+        words = (
+            [] if query.text is None else [text_row(self._tokenizer, templates.query_text_words(query.text))]
+        )
         dense = self._features([image])[0] if query.features is None else self._own(query.features)
-        rows.append(self._image_row(image, templates.query_region_words(region, query.text), prompt, dense))
-        rows.append(self._image_row(image, templates.query_image_words(query.text), GRID, dense))
+        rows = [
+            *words,
+            self._image_row(image, templates.query_region_words(region, query.text), prompt, dense),
+            self._image_row(image, templates.query_image_words(query.text), GRID, dense),
+        ]
         vectors = self._embed(rows)
         return QueryVectors(
             entity_arm=vectors[-2],
@@ -163,16 +166,15 @@ class VirtueEmbedder:
         Raises NotAccepted for a region without an image or one that the model cannot read,
         InvalidRequest for an empty input or a string of the wrong form.
         """
-        prompts = [self._prompt_of(given) for given in inputs]
+        # All of them, before anything is computed for the first.
+        rows = [self._input_row(given) for given in inputs]
         vectors = np.empty((len(inputs), self._info.dimension), dtype=np.float32)
         for places in _few_pictures(inputs):
             pictures = {id(image): image for place in places if (image := inputs[place].image) is not None}
             computed = dict(zip(pictures, self._features(list(pictures.values())), strict=True))
-            rows = [
-                self._input_row(inputs[place], prompts[place], computed.get(id(inputs[place].image)))
-                for place in places
-            ]
-            vectors[list(places)] = self._embed(rows)
+            vectors[list(places)] = self._embed(
+                [replace(rows[place], features=computed.get(id(inputs[place].image))) for place in places]
+            )
         return vectors
 
     def worded(self, given: ModelInput, role: InputRole) -> ModelInput:
@@ -197,23 +199,17 @@ class VirtueEmbedder:
         patches = self._tokens(height, width) * MERGE * MERGE
         return indexing_cost(rows, self._network.segment_token_count, self._budget, patches)
 
-    def _prompt_of(self, given: ModelInput) -> SamPrompt:
-        """Checks an input, before anything is computed."""
+    def _input_row(self, given: ModelInput) -> Row:
+        """Without features yet."""
         if given.image is None:
             if given.region is not None:
                 raise NotAccepted("a region needs the image that it lies in", field="region")
             if given.text is None:
                 raise InvalidRequest("an input needs an image, a text, or both")
-            return GRID
-        return GRID if given.region is None else self._prompt(given.image, given.region)[0]
-
-    def _input_row(self, given: ModelInput, prompt: SamPrompt, dense: VirtueFeatures | None) -> Row:
-        if given.text is None:
-            given = self.worded(given, "candidate")
-        words = given.text or ""
-        if given.image is None or dense is None:
-            return text_row(self._tokenizer, words)
-        return self._image_row(given.image, words, prompt, dense)
+            return text_row(self._tokenizer, given.text)
+        prompt = GRID if given.region is None else self._prompt(given.image, given.region)[0]
+        words = self.worded(given, "candidate").text if given.text is None else given.text
+        return self._image_row(given.image, words or "", prompt, None)
 
     def _features(self, images: Sequence[Image]) -> list[VirtueFeatures]:
         """For this embedder alone: without what only a segmenter needs."""
@@ -240,7 +236,7 @@ class VirtueEmbedder:
             rows.append(image_row(self._tokenizer, templates.entity_words(box), tokens, prompt, dense))
         return rows
 
-    def _image_row(self, image: Image, words: str, prompt: SamPrompt, dense: VirtueFeatures) -> Row:
+    def _image_row(self, image: Image, words: str, prompt: SamPrompt, dense: VirtueFeatures | None) -> Row:
         return image_row(self._tokenizer, words, self._tokens(image.height, image.width), prompt, dense)
 
     def _tokens(self, height: int, width: int) -> int:

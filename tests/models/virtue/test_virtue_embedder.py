@@ -14,7 +14,7 @@ from tiny_virtue import HIDDEN, write_tiny_virtue
 from regionsearch.entities import Entities
 from regionsearch.errors import InvalidRegion, InvalidRequest, NotAccepted
 from regionsearch.images import Image
-from regionsearch.models.embedder import EncodableQuery, ModelInput
+from regionsearch.models.embedder import EncodableQuery, ImageVectors, ModelInput
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.models.runtime import Runtime
 from regionsearch.models.sam2.image_features import SamImageFeatures, source_of
@@ -44,6 +44,22 @@ def picture(seed: int, height: int = 80, width: int = 100) -> Image:
     return Image(blocks.repeat(10, axis=0).repeat(10, axis=1))
 
 
+@pytest.fixture(scope="module")
+def image() -> Image:
+    return picture(0)
+
+
+@pytest.fixture(scope="module")
+def features(model: VirtueEmbedder, image: Image) -> VirtueFeatures:
+    """Of `image`: most of the time goes into them."""
+    return model.backbone.features([image])[0]
+
+
+@pytest.fixture(scope="module")
+def stored(model: VirtueEmbedder, image: Image, features: VirtueFeatures) -> ImageVectors:
+    return model.embed_images([image], [entities(image)], [features])[0]
+
+
 def entities(image: Image, boxes: tuple[Box, ...] = BOXES) -> Entities:
     masks = [Mask.from_box(box, image.height, image.width) for box in boxes]
     return Entities.from_masks(masks, np.ones(len(masks), dtype=np.float32))
@@ -57,117 +73,117 @@ def assert_same(one: NDArray[np.float32], other: NDArray[np.float32]) -> None:
     np.testing.assert_allclose(one, other, atol=2e-6)
 
 
-def test_images_entities_and_words_become_unit_vectors(model: VirtueEmbedder) -> None:
-    image = picture(0)
-    [vectors] = model.embed_images([image], [entities(image)])
+def test_images_entities_and_words_become_unit_vectors(model: VirtueEmbedder, stored: ImageVectors) -> None:
     texts = model.embed_texts(["a red thing", "another"])
-    assert vectors.image.shape == (HIDDEN,) == (model.info.dimension,)
-    assert vectors.entities.shape == (3, HIDDEN)
-    for rows in (vectors.image[None], vectors.entities, texts):
+    assert stored.image.shape == (HIDDEN,) == (model.info.dimension,)
+    assert stored.entities.shape == (3, HIDDEN)
+    for rows in (stored.image[None], stored.entities, texts):
         assert rows.dtype == np.float32
         np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
     assert model.embed_texts([]).shape == (0, HIDDEN)
     assert model.embed_images([], []) == []
 
 
-def test_different_boxes_give_different_vectors_under_the_same_words(model: VirtueEmbedder) -> None:
-    image = picture(0)
-    given = [ModelInput(image, "<|image_pad|>\nWhat?", RegionPrompt(box=box)) for box in BOXES]
-    vectors = model.embed_inputs([*given, ModelInput(image, "<|image_pad|>\nWhat?")])
+def test_each_region_gives_a_vector_of_its_own_under_the_same_words(
+    model: VirtueEmbedder, image: Image
+) -> None:
+    box = BOXES[1]
+    triangle = np.zeros((image.height, image.width), dtype=bool)
+    for step in range(50):  # the lower left half of that box
+        triangle[10 + step, 40 : 40 + step + 1] = True
+    mask = Mask.from_array(triangle)
+    assert mask.box() == box
+    regions = [
+        None,
+        *(RegionPrompt(box=each) for each in BOXES),
+        RegionPrompt(points=(Point(65, 35),)),
+        RegionPrompt(points=(Point(15, 15),)),
+        RegionPrompt(mask=mask),
+        RegionPrompt(mask=Mask.from_box(box, image.height, image.width)),
+    ]
+    vectors = model.embed_inputs([ModelInput(image, "<|image_pad|>\nWhat?", region) for region in regions])
     between = vectors @ vectors.T
-    assert (between[~np.eye(4, dtype=bool)] < 0.9999).all()
+    assert (between[~np.eye(len(regions), dtype=bool)] < 0.99999).all()
 
 
-def test_an_image_has_the_same_vectors_in_any_company(model: VirtueEmbedder) -> None:
-    images = [picture(1), picture(2, 60, 140)]
-    found = [entities(images[0]), entities(images[1], BOXES[:1])]
-    together = model.embed_images(images, found)
-    for image, of_image, vectors in zip(images, found, together, strict=True):
-        [alone] = model.embed_images([image], [of_image])
-        assert_same(alone.image, vectors.image)
-        assert_same(alone.entities, vectors.entities)
+def test_an_image_has_the_same_vectors_in_any_company(
+    model: VirtueEmbedder, image: Image, stored: ImageVectors
+) -> None:
+    other = picture(2, 60, 140)
+    found = [entities(other, BOXES[:1]), entities(image), entities(other, BOXES[1:2])]
+    together = model.embed_images([other, image, other], found)
+    assert_same(together[1].image, stored.image)
+    assert_same(together[1].entities, stored.entities)
+    assert_same(together[0].image, together[2].image)
 
 
-def test_features_handed_in_are_those_it_would_compute(model: VirtueEmbedder) -> None:
-    image = picture(4)
-    [features] = model.backbone.features([image])
-    [given] = model.embed_images([image], [entities(image)], [features])
-    [computed] = model.embed_images([image], [entities(image)])
-    assert_same(given.image, computed.image)
-    assert_same(given.entities, computed.entities)
-    query = EncodableQuery(image=image, prompt=RegionPrompt(box=BOXES[0]), text="at night")
-    with_features = EncodableQuery(image=query.image, prompt=query.prompt, text=query.text, features=features)
-    assert_same(model.embed_query(query).entity_arm, model.embed_query(with_features).entity_arm)
+def test_queries_with_features_are_those_without(
+    model: VirtueEmbedder, image: Image, features: VirtueFeatures
+) -> None:
+    region = RegionPrompt(box=BOXES[0])
+    without = model.embed_query(EncodableQuery(image=image, prompt=region, text="at night"))
+    given = EncodableQuery(image=image, prompt=region, text="at night", features=features)
+    assert_same(model.embed_query(given).entity_arm, without.entity_arm)
+    assert_same(model.embed_query(given).global_arm, without.global_arm)
 
 
-def test_a_query_by_a_box_without_words_is_the_entity_with_that_box(model: VirtueEmbedder) -> None:
-    image = picture(5)
-    [stored] = model.embed_images([image], [entities(image)])
-    asked = model.embed_query(EncodableQuery(image=image, prompt=RegionPrompt(box=BOXES[1])))
+def test_a_query_by_a_box_without_words_is_the_entity_with_that_box(
+    model: VirtueEmbedder, image: Image, features: VirtueFeatures, stored: ImageVectors
+) -> None:
+    query = EncodableQuery(image=image, prompt=RegionPrompt(box=BOXES[1]), features=features)
+    asked = model.embed_query(query)
     assert asked.region is not None
     assert_same(asked.region, stored.entities[1])
     assert asked.text is None
 
 
-def test_the_instruction_is_read_into_region_and_image(model: VirtueEmbedder) -> None:
-    image = picture(6)
+def test_the_instruction_is_read_into_region_and_image(
+    model: VirtueEmbedder, image: Image, features: VirtueFeatures
+) -> None:
     region = RegionPrompt(box=BOXES[0])
-    bare = model.embed_query(EncodableQuery(image=image, prompt=region))
-    told = model.embed_query(EncodableQuery(image=image, prompt=region, text="the same at night"))
+    words = "the same at night"
+    bare = model.embed_query(EncodableQuery(image=image, prompt=region, features=features))
+    told = model.embed_query(EncodableQuery(image=image, prompt=region, text=words, features=features))
     for before, after in ((bare.entity_arm, told.entity_arm), (bare.global_arm, told.global_arm)):
         assert cosines(before, after) < 0.999
     assert told.text is not None
-    assert_same(told.text, model.embed_texts(["the same at night"])[0])
+    assert_same(told.text, model.embed_texts([words])[0])
     exact = model.embed_inputs(
         [
-            ModelInput(image, templates.query_region_words(region, "the same at night"), region),
-            ModelInput(image, templates.query_image_words("the same at night")),
+            ModelInput(image, templates.query_region_words(region, words), region),
+            ModelInput(image, templates.query_image_words(words)),
         ]
     )
     assert_same(told.entity_arm, exact[0])
     assert_same(told.global_arm, exact[1])
 
 
-def test_a_picture_without_a_region_means_its_whole_frame(model: VirtueEmbedder) -> None:
-    image = picture(7)
+def test_a_picture_without_a_region_means_its_whole_frame(
+    model: VirtueEmbedder, image: Image, features: VirtueFeatures
+) -> None:
     whole = RegionPrompt(box=Box(0, 0, image.width, image.height))
     assert_same(
-        model.embed_query(EncodableQuery(image=image)).entity_arm,
-        model.embed_query(EncodableQuery(image=image, prompt=whole)).entity_arm,
+        model.embed_query(EncodableQuery(image=image, features=features)).entity_arm,
+        model.embed_query(EncodableQuery(image=image, prompt=whole, features=features)).entity_arm,
     )
 
 
-def test_points_boxes_and_masks_each_mean_something_else(model: VirtueEmbedder) -> None:
-    image = picture(8)
-    box = BOXES[1]
-    half = np.zeros((image.height, image.width), dtype=bool)
-    for step in range(50):  # a triangle that fills the box's lower left half
-        half[10 + step, 40 : 40 + step + 1] = True
-    mask = Mask.from_array(half)
-    assert mask.box() == box
-    regions = [
-        RegionPrompt(points=(Point(65, 35),)),
-        RegionPrompt(box=box),
-        RegionPrompt(mask=mask),
-        RegionPrompt(mask=Mask.from_box(box, image.height, image.width)),
-    ]
-    vectors = model.embed_inputs([ModelInput(image, "<|image_pad|>", region) for region in regions])
-    between = vectors @ vectors.T
-    assert (between[~np.eye(4, dtype=bool)] < 0.99999).all()
-
-
-def test_a_query_uses_the_callers_prompt_rather_than_the_segmenters_mask(model: VirtueEmbedder) -> None:
-    image = picture(9)
+def test_a_query_uses_the_callers_prompt_rather_than_the_segmenters_mask(
+    model: VirtueEmbedder, image: Image, features: VirtueFeatures
+) -> None:
     point = RegionPrompt(points=(Point(20, 20),))
     mask = Mask.from_box(BOXES[0], image.height, image.width)
-    asked = model.embed_query(EncodableQuery(image=image, prompt=point, mask=mask))
-    assert_same(asked.entity_arm, model.embed_query(EncodableQuery(image=image, prompt=point)).entity_arm)
-    of_mask = model.embed_query(EncodableQuery(image=image, mask=mask))
-    assert cosines(asked.entity_arm, of_mask.entity_arm) < 0.9999
+    both, of_point, of_mask = (
+        model.embed_query(
+            EncodableQuery(image=image, prompt=prompt, mask=given, features=features)
+        ).entity_arm
+        for prompt, given in ((point, mask), (point, None), (None, mask))
+    )
+    assert_same(both, of_point)
+    assert cosines(both, of_mask) < 0.9999
 
 
-def test_what_the_model_cannot_read_is_refused(model: VirtueEmbedder) -> None:
-    image = picture(10)
+def test_what_the_model_cannot_read_is_refused(model: VirtueEmbedder, image: Image) -> None:
     two = RegionPrompt(points=(Point(1, 1), Point(9, 9)))
     outside = RegionPrompt(points=(Point(500, 1),))
     refused: list[tuple[type[Exception], EncodableQuery]] = [
@@ -198,22 +214,20 @@ def test_what_the_model_cannot_read_is_refused(model: VirtueEmbedder) -> None:
 def test_inputs_are_independent_of_one_another_across_parts(
     model: VirtueEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedder, "PICTURES_TOGETHER", 2)
-    pictures = [picture(20 + number, 30, 40) for number in range(3)]
-    given = [ModelInput(image, "<|image_pad|> a") for image in pictures]
-    given.insert(1, ModelInput(text="words alone"))
-    given.append(ModelInput(pictures[0], "<|image_pad|> a"))
-    vectors = model.embed_inputs(given)
-    assert_same(vectors[4], vectors[0])
-    assert_same(vectors[1], model.embed_texts(["words alone"])[0])
-    for place in (2, 3):
-        assert_same(vectors[place], model.embed_inputs([given[place]])[0])
+    monkeypatch.setattr(embedder, "PICTURES_TOGETHER", 1)
+    one, other = (ModelInput(picture(seed, 30, 40), "<|image_pad|> a") for seed in (1, 2))
+    words = ModelInput(text="words alone")
+    vectors = model.embed_inputs([one, words, other, one, words])
+    assert_same(vectors[3], vectors[0])
+    for place in (1, 4):
+        assert_same(vectors[place], model.embed_texts(["words alone"])[0])
+    assert_same(vectors[2], model.embed_inputs([other])[0])
     assert model.embed_inputs([]).shape == (0, HIDDEN)
 
 
-def test_inputs_without_a_string_and_candidates_are_worded_as_at_indexing(model: VirtueEmbedder) -> None:
-    image = picture(11)
-    [stored] = model.embed_images([image], [entities(image)])
+def test_inputs_without_a_string_and_candidates_are_worded_as_at_indexing(
+    model: VirtueEmbedder, image: Image, stored: ImageVectors
+) -> None:
     mask = Mask.from_box(BOXES[2], image.height, image.width)
     candidate = model.worded(ModelInput(image, None, RegionPrompt(mask=mask)), "candidate")
     # Worded as a box: the model was trained on boxes, not on masks.
@@ -238,8 +252,9 @@ def test_tiny_and_very_long_pictures_are_read(model: VirtueEmbedder) -> None:
         assert np.isfinite(vectors.entities).all()
 
 
-def test_sams_features_are_handed_out_under_the_agreed_name(folder: Path, model: VirtueEmbedder) -> None:
-    [features] = model.backbone.features([picture(12)])
+def test_sams_features_are_handed_out_under_the_agreed_name(
+    folder: Path, model: VirtueEmbedder, features: VirtueFeatures
+) -> None:
     sam = load_sam2(str(folder / "sam2"), CPU)
     shared = features.part(source_of(sam, "virtue"))
     assert isinstance(shared, SamImageFeatures)
@@ -249,23 +264,23 @@ def test_sams_features_are_handed_out_under_the_agreed_name(folder: Path, model:
     assert isinstance(features.part(model.backbone.source), VirtueFeatures)
 
 
-def test_the_language_models_passes_stay_within_the_token_budget(folder: Path) -> None:
+def test_the_language_models_passes_stay_within_the_token_budget(
+    folder: Path, image: Image, features: VirtueFeatures
+) -> None:
     small = Runtime(device="cpu", dtype="fp32", token_budget=1000)
     model = cast(VirtueEmbedder, ModelRegistry(runtime=small).embedder(str(folder)))
     calls = record_calls(model)
-    image = picture(13)
-    model.embed_images([image, image], [entities(image)] * 2)
+    model.embed_images([image, image], [entities(image)] * 2, [features] * 2)
     passes = [rows * length for name, rows, length in calls if name == "language"]
     assert max(passes) <= 1000
     assert len(passes) > 3
 
 
 def test_rows_that_do_not_fit_the_memory_together_go_in_halves(
-    model: VirtueEmbedder, monkeypatch: pytest.MonkeyPatch
+    model: VirtueEmbedder, image: Image, features: VirtueFeatures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image = picture(14)
     found = entities(image, (Box(10, 10, 20, 20), Box(30, 30, 40, 40), Box(50, 50, 60, 60)))
-    [expected] = model.embed_images([image], [found])
+    [expected] = model.embed_images([image], [found], [features])
     whole = model.network.forward
     passes: list[int] = []
 
@@ -276,7 +291,7 @@ def test_rows_that_do_not_fit_the_memory_together_go_in_halves(
         return whole(batch)
 
     monkeypatch.setattr(model.network, "forward", scarce)
-    [halved] = model.embed_images([image], [found])
+    [halved] = model.embed_images([image], [found], [features])
     assert max(passes) == 3
     assert_same(halved.entities, expected.entities)
 
@@ -325,11 +340,12 @@ def record_calls(model: VirtueEmbedder) -> list[tuple[str, int, int]]:
     return calls
 
 
-def test_half_precision_gives_nearly_the_same_vectors(folder: Path, model: VirtueEmbedder) -> None:
+def test_half_precision_gives_nearly_the_same_vectors(
+    folder: Path, model: VirtueEmbedder, image: Image
+) -> None:
     half = Runtime(device="cpu", dtype="bf16")
     coarse = cast(VirtueEmbedder, ModelRegistry(runtime=half).embedder(str(folder)))
     assert coarse.info.fingerprint == model.info.fingerprint
-    image = picture(16)
     given = [
         ModelInput(image, None, RegionPrompt(box=BOXES[0])),
         ModelInput(image, None, RegionPrompt(points=(Point(5, 5),))),

@@ -20,6 +20,8 @@ from regionsearch.models.checkpoints import read_tensors
 from regionsearch.models.embedder import ModelInput
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.models.runtime import Runtime
+from regionsearch.models.sam2.image_features import source_of
+from regionsearch.models.sam2.loading import load_sam2
 from regionsearch.models.virtue import loading
 from regionsearch.models.virtue.embedder import VirtueEmbedder
 from regionsearch.regions import Box, RegionPrompt
@@ -30,6 +32,11 @@ CONNECTOR = "sam2_reducer_and_vlm_layer.pth"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_virtue(tmp_path_factory.mktemp("virtue"))
+
+
+@pytest.fixture(scope="module")
+def expected(folder: Path) -> NDArray[np.float32]:
+    return vectors(load(str(folder)))
 
 
 def load(name: str) -> VirtueEmbedder:
@@ -51,31 +58,35 @@ def vectors(model: VirtueEmbedder) -> NDArray[np.float32]:
     [("bin", "official", 1), ("bin", "transformers", 3), ("safetensors", "official", 2)],
 )
 def test_every_published_form_gives_the_same_vectors(
-    folder: Path,
+    expected: NDArray[np.float32],
     tmp_path: Path,
     weights: Weights,
     sam: Literal["transformers", "official"],
     shards: int,
 ) -> None:
     other = write_tiny_virtue(tmp_path / "other", weights=weights, sam=sam, shards=shards)
-    np.testing.assert_allclose(vectors(load(str(other))), vectors(load(str(folder))), atol=1e-6)
+    np.testing.assert_allclose(vectors(load(str(other))), expected, atol=1e-6)
 
 
-def test_both_modes_of_positions_number_words_alike_and_pictures_not(folder: Path) -> None:
-    later, first = vectors(load(str(folder))), vectors(load(f"{folder},positions=first"))
-    np.testing.assert_allclose(later[2], first[2], atol=1e-6)
-    assert (np.abs(later[:2] - first[:2]).max(axis=1) > 1e-4).all()
+def test_both_modes_of_positions_number_words_alike_and_pictures_not(
+    folder: Path, expected: NDArray[np.float32]
+) -> None:
+    first = vectors(load(f"{folder},positions=first"))
+    np.testing.assert_allclose(expected[2], first[2], atol=1e-6)
+    assert (np.abs(expected[:2] - first[:2]).max(axis=1) > 1e-4).all()
 
 
-def test_as_published_squares_pictures_and_hands_boxes_over_unscaled(folder: Path) -> None:
-    model, ours = load(f"{folder},as_published=yes"), load(str(folder))
+def test_as_published_squares_pictures_and_hands_boxes_over_unscaled(
+    folder: Path, expected: NDArray[np.float32]
+) -> None:
+    model = load(f"{folder},as_published=yes")
     tokens = model.indexing_cost(60, 90, np.empty((0, 4), dtype=np.float32)).vision_patches // 4
     assert tokens == 1225
-    assert (np.abs(vectors(model)[:2] - vectors(ours)[:2]).max(axis=1) > 1e-4).all()
+    assert (np.abs(vectors(model)[:2] - expected[:2]).max(axis=1) > 1e-4).all()
     # What SAM saw of a squared picture is not what it sees of the picture itself.
-    image = Image(np.zeros((60, 90, 3), dtype=np.uint8))
-    ours_sam = ours.backbone.features([image])[0].sam.source
-    assert model.backbone.features([image])[0].part(ours_sam) is None
+    [features] = model.backbone.features([Image(np.zeros((60, 90, 3), dtype=np.uint8))])
+    sam = load_sam2(str(folder / "sam2"), Runtime(device="cpu", dtype="fp32"))
+    assert features.part(source_of(sam, "virtue")) is None
 
 
 def test_what_changes_vectors_changes_the_fingerprint_and_where_files_lie_does_not(
@@ -90,10 +101,11 @@ def test_what_changes_vectors_changes_the_fingerprint_and_where_files_lie_does_n
     assert not load(f"{folder},sam={other_sam}").info.fingerprint.same_model(plain)
 
 
-def test_sam_comes_from_the_option_before_the_models_folder(folder: Path, tmp_path: Path) -> None:
+def test_sam_comes_from_the_option_before_the_models_folder(
+    folder: Path, expected: NDArray[np.float32], tmp_path: Path
+) -> None:
     without = shutil.copytree(folder, tmp_path / "without", ignore=shutil.ignore_patterns("sam2"))
     official = write_tiny_virtue(tmp_path / "other", sam="official") / "sam2"
-    expected = vectors(load(str(folder)))
     named = vectors(load(f"{without},sam={official}"))
     np.testing.assert_allclose(named, expected, atol=1e-6)
     [file] = official.glob("*.pt")
@@ -110,12 +122,14 @@ def test_the_stock_sam_is_asked_for_when_the_folder_has_none(
         load(str(without))
 
 
-def test_the_grid_has_as_many_points_as_the_configuration_says(folder: Path, tmp_path: Path) -> None:
+def test_the_grid_has_as_many_points_as_the_configuration_says(
+    folder: Path, expected: NDArray[np.float32], tmp_path: Path
+) -> None:
     other = shutil.copytree(folder, tmp_path / "other")
     config = json.loads((other / "config.json").read_text())
     config["virtue_sam"]["points_per_side"] = 4
     (other / "config.json").write_text(json.dumps(config))
-    different = np.abs(vectors(load(str(other))) - vectors(load(str(folder)))).max(axis=1)
+    different = np.abs(vectors(load(str(other))) - expected).max(axis=1)
     # Only the picture without a region is asked for by the grid.
     assert different[1] > 1e-5
     assert different[0] < 1e-6
