@@ -51,6 +51,10 @@ class LanguageAdapters:
         )
         # The tuner itself and not peft's `get_peft_model`, whose wrapper adds generation and hub cards.
         self._adapted: LoraModel = LoraModel(language_model, {_NAME: config}, _NAME)
+        # In the precision of small updates: peft leaves DoRA's lengths in that of the layer's weights.
+        for parameter in language_model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
 
     def state(self) -> dict[str, torch.Tensor]:
         from peft import get_peft_model_state_dict

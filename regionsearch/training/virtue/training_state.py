@@ -18,6 +18,7 @@ import torch
 from regionsearch.errors import InvalidRequest, ModelUnavailable
 
 FILE = "training_state.pt"
+UNFINISHED_FILE = f"{FILE}.unfinished"
 _FORMAT = 1
 
 
@@ -43,7 +44,7 @@ def save_state(folder: Path, state: TrainingState) -> None:
         "optimizer": dict(state.optimizer),
         "history": state.history,
     }
-    unfinished = folder / f"{FILE}.unfinished"
+    unfinished = folder / UNFINISHED_FILE
     with unfinished.open("wb") as file:
         torch.save(content, file)
         file.flush()

@@ -19,6 +19,7 @@ from regionsearch.training.virtue.settings import TrainingSettings
 from regionsearch.training.virtue.trainable_virtue import load_trainable
 from regionsearch.training.virtue.training_loop import Training
 from regionsearch.training.virtue.training_state import FILE as STATE_FILE
+from regionsearch.training.virtue.training_state import UNFINISHED_FILE
 
 GIBIBYTE = 2**30
 
@@ -26,9 +27,9 @@ GIBIBYTE = 2**30
 @dataclass(frozen=True, slots=True)
 class RunPlan:
     """model: a folder or a hub name. sam: likewise, or Meta's file; None is what the model is read with.
-    out: a folder that is made, or that holds an unfinished run of the same kind. save_every: steps between
-    two states. memory: GiB of main memory for what the frozen parts make of pictures. readers: threads
-    that read pictures."""
+    out: a folder that is made. save_every: steps between two states. resume: go on with the run that `out`
+    holds, if it holds one. memory: GiB of main memory for what the frozen parts make of pictures.
+    readers: threads that read pictures."""
 
     model: str
     annotations: Sequence[Path]
@@ -37,6 +38,7 @@ class RunPlan:
     settings: TrainingSettings
     sam: str | None = None
     save_every: int = 100
+    resume: bool = False
     memory: float = 4.0
     readers: int = 4
 
@@ -50,8 +52,8 @@ def train_virtue(
 ) -> dict[str, Any]:
     """The report of the run, the same in every process of the team but for its times.
 
-    A folder with an unfinished run of the same data, model and settings goes on with it; a finished one is
-    only written again. Raises InvalidRequest, ModelUnavailable or InvalidImage for what cannot be used,
+    Resumed, a run has to have the same data, model and settings; a finished one is only written again.
+    Raises InvalidRequest, ModelUnavailable or InvalidImage for what cannot be used,
     OutOfMemory when a chunk does not fit the device.
     """
     for name, value in (("--save-every", plan.save_every), ("--readers", plan.readers)):
@@ -60,7 +62,7 @@ def train_virtue(
     if plan.memory < 0:
         raise InvalidRequest(f"--feature-memory is {plan.memory:g}; it must be 0 or more")
     settings = plan.settings
-    _check_out(plan.out)
+    _check_out(plan.out, resume=plan.resume)
     started = time.perf_counter()
     sources = read_sources(plan.annotations, plan.images, settings.limit, settings.seed)
     read_seconds = time.perf_counter() - started
@@ -118,13 +120,12 @@ def train_virtue(
     }
 
 
-def _check_out(out: Path) -> None:
+def _check_out(out: Path, *, resume: bool) -> None:
     """Refuses a folder that holds something else, so that nothing of it is overwritten."""
     if out.exists() and not out.is_dir():
         raise InvalidRequest(f"{out} is not a folder", field="out")
-    if out.is_dir() and any(out.iterdir()) and not (out / STATE_FILE).exists():
-        unfinished = {f"{STATE_FILE}.unfinished"}
-        if {path.name for path in out.iterdir()} != unfinished:
-            raise InvalidRequest(
-                f"{out} holds something that is not a training run; give another --out", field="out"
-            )
+    held = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if STATE_FILE in held and not resume:
+        raise InvalidRequest(f"{out} holds a training run: go on with it by --resume, or give another --out")
+    if STATE_FILE not in held and held - {UNFINISHED_FILE}:
+        raise InvalidRequest(f"{out} holds something that is not a training run; give another --out")
