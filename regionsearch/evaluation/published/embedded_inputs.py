@@ -48,6 +48,7 @@ class InputVectors:
         self._images = images
         self._batch = batch
         self.counts = Counts()
+        self._met: set[bytes] = set()
 
     def rows(self, inputs: Sequence[BenchmarkInput], what: str) -> NDArray[np.int64]:
         """(n,) int64: for each input the row of its vector, UNREADABLE where its picture cannot be read.
@@ -61,7 +62,7 @@ class InputVectors:
         for key, one in zip(keys, inputs, strict=True):
             if key is not None and key not in self._cache:
                 fresh.setdefault(key, one)
-        self.counts.known += len({key for key in keys if key is not None} - fresh.keys())
+        self._count_known(keys)
         # One picture's inputs together: it is decoded once.
         waiting = sorted(fresh.items(), key=lambda item: (item[1].image is not None, item[1].image or ""))
         with progress_bar(f"{what}: embedding", len(waiting)) as bar:
@@ -78,7 +79,7 @@ class InputVectors:
         """(n,) int64: rows of words embedded as the engine embeds those of a query."""
         keys = [hashlib.sha256(json.dumps(["words of a query", text]).encode()).digest() for text in texts]
         fresh = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._cache}
-        self.counts.known += len(set(keys) - fresh.keys())
+        self._count_known(keys)
         waiting = list(fresh.items())
         with progress_bar(f"{what}: embedding", len(waiting)) as bar:
             for start in range(0, len(waiting), self._batch):
@@ -91,6 +92,12 @@ class InputVectors:
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """(n, d) float32 of rows that `rows` gave, none UNREADABLE."""
         return self._cache.vectors(rows)
+
+    def _count_known(self, keys: Iterable[bytes | None]) -> None:
+        """Of keys that this run meets for the first time, before it computes them."""
+        first = {key for key in keys if key is not None} - self._met
+        self.counts.known += sum(key in self._cache for key in first)
+        self._met |= first
 
     def _key(self, given: BenchmarkInput) -> bytes | None:
         if given.image is None:
