@@ -31,9 +31,9 @@ from regionsearch.regions import Mask, box_iou_matrix, mask_iou
 MOST_CANDIDATES = 1024
 """Masks of a picture that are compared with each other, the best ones; at Meta's thresholds a photo has
 a few hundred. Bounds the logits held (268 MB) when thresholds are lowered."""
-MOST_ON_A_CPU = 16
-"""Points that go through the decoder together on a CPU: more do not make it quicker there, and each takes
-about 30 MB."""
+MOST_ON_A_CPU = 4
+"""Points that go through the decoder together on a CPU: more are slower there (16 by half) and take 20 to 30 MB
+each."""
 _ROWS_COMPARED = 128
 
 
