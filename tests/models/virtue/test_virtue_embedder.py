@@ -13,7 +13,8 @@ from tiny_virtue import HIDDEN, write_tiny_virtue
 
 from regionsearch.entities import Entities
 from regionsearch.errors import InvalidRegion, InvalidRequest, NotAccepted
-from regionsearch.images import Image
+from regionsearch.images import Image, encode_png
+from regionsearch.ingest.pipeline import EncodedImage, Pipeline
 from regionsearch.models.embedder import EncodableQuery, ImageVectors, ModelInput
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.models.runtime import Runtime
@@ -262,6 +263,20 @@ def test_sams_features_are_handed_out_under_the_agreed_name(
     assert (shared.height, shared.width) == (80, 100)
     assert features.part(source_of(sam, "sam")) is None
     assert isinstance(features.part(model.backbone.source), VirtueFeatures)
+
+
+def test_sam_runs_once_an_image_for_the_segmenter_and_the_embedder(
+    folder: Path, model: VirtueEmbedder, image: Image
+) -> None:
+    reference = f"sam2:{folder / 'sam2'},input=virtue,points_per_side=2,pred_iou_thresh=0"
+    segmenter = ModelRegistry(runtime=CPU).segmenter(reference)
+    assert segmenter.backbone is not None
+    calls = record_calls(model)
+    [record], failures = Pipeline(model, segmenter).run([EncodedImage("a", encode_png(image))])
+    assert failures == []
+    assert len([name for name, _, _ in calls if name == "sam"]) == 1
+    # The entities are those that the segmenter finds by itself.
+    assert record.entities.masks == segmenter.propose([image])[0].masks
 
 
 def test_the_language_models_passes_stay_within_the_token_budget(
