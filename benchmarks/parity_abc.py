@@ -24,10 +24,10 @@ from safetensors.torch import load_file
 
 from regionsearch.images import Image
 from regionsearch.models.abc.embedder import AbcEmbedder
-from regionsearch.models.abc.rows import Row, rotary_positions
 from regionsearch.models.abc.settings import POSITION_MODES, Positions
 from regionsearch.models.embedder import ModelInput
 from regionsearch.models.low_rank import linear_modules
+from regionsearch.models.qwen2_vl.rows import Row, inputs_embeds, rotary_positions
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.models.runtime import Runtime
 
@@ -131,7 +131,7 @@ def _input(given: Tensors, model: AbcEmbedder, name: str, row: Row) -> Iterator[
         yield Difference("grid", name, _largest(grid, given[f"{case}image_grid_thw"][0]), 0)
         images = model.network.image_embeds([pixels])
         yield Difference("image_embeds", name, _largest(images[0], given[f"{case}image_embeds"]))
-    embedded = model.network.inputs_embeds([row], images)
+    embedded = inputs_embeds(model.network.base, [row], images)
     yield Difference("inputs_embeds", name, _largest(embedded, given[f"{case}inputs_embeds"]))
 
 
@@ -186,11 +186,11 @@ def _through_the_interface(given: Tensors, model: AbcEmbedder, mode: Positions) 
 
 def _last_hidden_state(model: AbcEmbedder, row: Row) -> torch.Tensor:
     images = [] if row.shown is None else model.network.image_embeds([row.shown.read()])
-    return model.network.last_hidden_state([row], model.network.inputs_embeds([row], images))
+    return model.network.last_hidden_state([row], inputs_embeds(model.network.base, [row], images))
 
 
 def _row(given: Tensors, model: AbcEmbedder, asked: Asked) -> Row:
-    return model.rows.row(asked.text, None if asked.picture is None else _image(given, asked.picture))
+    return model.row(ModelInput(None if asked.picture is None else _image(given, asked.picture), asked.text))
 
 
 def _image(given: Tensors, name: str) -> Image:

@@ -12,6 +12,8 @@ DEFAULT_CONTEXT = 0.25
 """Margin on each side of a box, as a share of the box's side there: the crop has 1.5 times its sides.
 Chosen, not measured: enough to show what a thing lies on or in, while it still fills most of the crop
 (4/9 of its area)."""
+MAX_CONTEXT = 10.0
+"""Largest setting: a margin of ten sides is the whole image for most things."""
 MAX_ELONGATION = 20.0
 """Longer over shorter side of a crop. A line one pixel thin is shown with what is beside it: networks
 that keep the aspect ratio refuse much thinner pictures, and those that do not would see only smear."""

@@ -11,13 +11,18 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from regionsearch.errors import ModelUnavailable
-from regionsearch.models.abc.rows import Row, rotary_positions
 from regionsearch.models.abc.settings import Positions
-from regionsearch.models.batching import batches_of_equal_size, run_halving
 from regionsearch.models.low_rank import Adapter, AdapterSwitch
 from regionsearch.models.qwen2_vl.language import run_language_model
 from regionsearch.models.qwen2_vl.loading import LoadedQwen2VL
 from regionsearch.models.qwen2_vl.preprocessing import QwenPixels
+from regionsearch.models.qwen2_vl.rows import (
+    Row,
+    embed_by_length,
+    inputs_embeds,
+    rotary_positions,
+    token_ids,
+)
 from regionsearch.models.qwen2_vl.vision import vision_features
 
 LEFT_OUT_ID = 0
@@ -92,16 +97,14 @@ class AbcNetwork:
         vectors = np.empty((len(rows), self.base.hidden_size), dtype=np.float32)
         for instructed in (False, True):
             places = [place for place, row in enumerate(rows) if row.instructed == instructed]
-            lengths = [len(rows[place]) for place in places]
-            for batch in batches_of_equal_size(lengths, self.budget):
-                chosen = [places[index] for index in batch]
-                vectors[chosen] = run_halving([rows[place] for place in chosen], self._embed_batch)
+            chosen = [rows[place] for place in places]
+            vectors[places] = embed_by_length(chosen, self._embed_batch, self.base.hidden_size, self.budget)
         return vectors
 
     def _embed_batch(self, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
         pixels = [row.shown.read() for row in rows if row.shown is not None]
         with torch.inference_mode():
-            hidden = self.last_hidden_state(rows, self.inputs_embeds(rows, self.image_embeds(pixels)))
+            hidden = self.last_hidden_state(rows, inputs_embeds(self.base, rows, self.image_embeds(pixels)))
             projected = self.head(self.pooled(rows, hidden))
             return list(functional.normalize(projected.float(), dim=-1).cpu().numpy())
 
@@ -109,28 +112,15 @@ class AbcNetwork:
         """What the vision tower makes of each picture: (tokens, hidden)."""
         return vision_features(self.base.visual, pixels, self.budget)
 
-    def inputs_embeds(self, rows: Sequence[Row], images: Sequence[torch.Tensor]) -> torch.Tensor:
-        """(rows, length, hidden): words looked up, pictures (of the rows that have one) put in place."""
-        embedded: torch.Tensor = self.base.language_model.embed_tokens(self._ids(rows))
-        waiting = iter(images)
-        for place, row in enumerate(rows):
-            if row.shown is not None:
-                image = next(waiting)
-                embedded[place, row.shown.start : row.shown.start + len(image)] = image
-        return embedded
-
-    def last_hidden_state(self, rows: Sequence[Row], inputs_embeds: torch.Tensor) -> torch.Tensor:
+    def last_hidden_state(self, rows: Sequence[Row], embedded: torch.Tensor) -> torch.Tensor:
         """(rows, length, hidden) after the final norm; the rows are all instructed or all not."""
         positions = torch.stack([rotary_positions(row, self.positions) for row in rows], dim=1)
         with self._switch.set(rows[0].instructed):
             return run_language_model(
-                self.base.language_model, inputs_embeds, positions.to(self.base.device), causal=False
+                self.base.language_model, embedded, positions.to(self.base.device), causal=False
             )
 
     def pooled(self, rows: Sequence[Row], hidden: torch.Tensor) -> torch.Tensor:
         """(rows, hidden): the mean over the row, with LEFT_OUT_ID as zeros."""
-        counted = (self._ids(rows) != LEFT_OUT_ID).unsqueeze(-1)
+        counted = (token_ids(rows, self.base.device) != LEFT_OUT_ID).unsqueeze(-1)
         return (counted * hidden).mean(dim=1)
-
-    def _ids(self, rows: Sequence[Row]) -> torch.Tensor:
-        return torch.tensor([list(row.ids) for row in rows], device=self.base.device)

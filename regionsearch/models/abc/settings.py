@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Literal, cast
 
 from regionsearch.errors import InvalidRequest
-from regionsearch.models.abc.pictures import LOADER_TOKENS, MAX_TOKENS, MIN_TOKENS
 from regionsearch.models.abc.templates import TEMPLATES
-from regionsearch.models.crops import DEFAULT_CONTEXT
+from regionsearch.models.crops import DEFAULT_CONTEXT, MAX_CONTEXT
+from regionsearch.models.qwen2_vl.pictures import LOADER_TOKENS
 from regionsearch.models.reference import ModelReference
 
 Positions = Literal["later", "first"]
@@ -17,8 +17,9 @@ and what ABC was trained with. `first`: Qwen2-VL's own two-dimensional positions
 that first call does."""
 POSITION_MODES: tuple[Positions, ...] = ("later", "first")
 OPTIONS = ("pretrain", "instruct", "positions", "context", "min_tokens", "max_tokens")
-MAX_CONTEXT = 10.0
-"""A margin of ten sides is the whole image for most things."""
+MIN_TOKENS = 256
+MAX_TOKENS = 1024
+"""Of a picture at inference (training had at most 512)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from regionsearch.errors import InvalidRequest
+from regionsearch.models.embedder import InputRole, ModelInput
+from regionsearch.models.qwen2_vl.words import check_bare
 
 _BEFORE = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
 _PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
@@ -18,19 +19,27 @@ TEMPLATES: Mapping[str, str] = {
 }
 """By the kind of input; `{text}` is where its words go. Images and entities are stored as `image`."""
 
-IMAGE_TOKEN = "<|image_pad|>"
-_NOT_WORDS = (IMAGE_TOKEN, "<|video_pad|>")
 
+class AbcWords:
+    """An image with the empty text is an image with an instruction, as in the official code."""
 
-def prompt(text: str | None, has_image: bool) -> str:
-    """The string for an input, with IMAGE_TOKEN once if there is an image.
-
-    An image with the empty text is an image with an instruction, as in the official code.
-    Raises InvalidRequest for a text that contains the place of a picture.
-    """
-    if text is None:
+    def stored(self) -> str:
         return TEMPLATES["image"]
-    for token in _NOT_WORDS:
-        if token in text:
-            raise InvalidRequest(f"a text cannot contain {token}, which stands for a picture", field="text")
-    return TEMPLATES["instructed" if has_image else "text"].replace(_SLOT, text)
+
+    def asked_picture(self, text: str | None) -> str:
+        return self.given(text, True)
+
+    def asked_text(self, text: str) -> str:
+        return self.given(text, False)
+
+    def given(self, text: str | None, has_image: bool) -> str:
+        """Raises InvalidRequest for a text that contains the place of a picture."""
+        if text is None:
+            return TEMPLATES["image"]
+        check_bare(text)
+        return TEMPLATES["instructed" if has_image else "text"].replace(_SLOT, text)
+
+    def worded(self, given: ModelInput, role: InputRole) -> ModelInput:
+        """The input itself: the template takes bare words."""
+        del role
+        return given

@@ -18,10 +18,10 @@ from regionsearch.errors import InvalidRequest, ModelUnavailable, NotAccepted
 from regionsearch.images import Image
 from regionsearch.models.abc.embedder import AbcEmbedder
 from regionsearch.models.abc.network import LEFT_OUT_ID
-from regionsearch.models.abc.pictures import PixelBounds
-from regionsearch.models.abc.rows import rotary_positions
 from regionsearch.models.crops import crop_with_context
 from regionsearch.models.embedder import EncodableQuery, ModelInput
+from regionsearch.models.qwen2_vl.pictures import PixelBounds
+from regionsearch.models.qwen2_vl.rows import inputs_embeds, rotary_positions
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.models.runtime import Runtime
 from regionsearch.regions import Box, Mask, Point, Polygon, RegionPrompt
@@ -163,7 +163,7 @@ def test_box_mask_and_polygon_of_one_extent_are_one_region(abc_embedder: AbcEmbe
 
 def test_an_empty_instruction_still_takes_the_instruct_adapter(abc_embedder: AbcEmbedder) -> None:
     """As the published code does: only no text at all is an image alone."""
-    assert abc_embedder.rows.row("", PICTURE).instructed
+    assert abc_embedder.row(ModelInput(PICTURE, "")).instructed
     vectors = abc_embedder.embed_inputs([ModelInput(PICTURE), ModelInput(PICTURE, "")])
     assert float(vectors[0] @ vectors[1]) < 0.999
 
@@ -195,7 +195,7 @@ def test_threads_do_not_see_each_others_adapter(abc_embedder: AbcEmbedder) -> No
 
 
 def test_exclamation_marks_are_left_out_of_the_sum_but_counted(abc_embedder: AbcEmbedder) -> None:
-    network, row = abc_embedder.network, abc_embedder.rows.row("wow! no!!")
+    network, row = abc_embedder.network, abc_embedder.row(ModelInput(text="wow! no!!"))
     ids = torch.tensor(row.ids)
     assert int((ids == LEFT_OUT_ID).sum()) == 3
     hidden = torch.randn(1, len(row), abc_embedder.info.dimension, generator=torch.Generator().manual_seed(0))
@@ -206,9 +206,9 @@ def test_exclamation_marks_are_left_out_of_the_sum_but_counted(abc_embedder: Abc
 def test_attention_goes_both_ways(abc_embedder: AbcEmbedder) -> None:
     """The first token's value depends on the last word."""
     network = abc_embedder.network
-    rows = [abc_embedder.rows.row(text) for text in ("one dog", "one cat")]
+    rows = [abc_embedder.row(ModelInput(text=text)) for text in ("one dog", "one cat")]
     with torch.inference_mode():
-        hidden = network.last_hidden_state(rows, network.inputs_embeds(rows, []))
+        hidden = network.last_hidden_state(rows, inputs_embeds(network.base, rows, []))
     assert float((hidden[0, 0] - hidden[1, 0]).abs().max()) > 1e-4
 
 
@@ -217,7 +217,7 @@ def test_attention_goes_both_ways(abc_embedder: AbcEmbedder) -> None:
 def test_first_positions_are_those_of_qwen2_vl(
     abc_embedder: AbcEmbedder, height: int, width: int, text: str
 ) -> None:
-    row = abc_embedder.rows.row(text, _picture(height, width))
+    row = abc_embedder.row(ModelInput(_picture(height, width), text))
     assert row.shown is not None
     rows, columns = (side // 14 for side in row.shown.plan.second)
     ids = torch.tensor([list(row.ids)])
@@ -313,7 +313,7 @@ def test_two_pretrain_adapters_are_refused(abc_folder: Path) -> None:
 
 @given(height=st.integers(1, 4000), width=st.integers(1, 4000))
 def test_every_picture_has_a_plan_within_the_bounds(height: int, width: int) -> None:
-    plan = PixelBounds().plan(height, width)
+    plan = PixelBounds(256, 1024).plan(height, width)
     assert all(side % 28 == 0 and side > 0 for side in (*plan.first, *plan.second))
     if max(plan.first) <= 50 * min(plan.first):
         assert 256 <= plan.tokens <= 1024
@@ -331,5 +331,5 @@ def test_every_picture_has_a_plan_within_the_bounds(height: int, width: int) -> 
 def test_pictures_are_resized_twice(
     size: tuple[int, int], first: tuple[int, int], second: tuple[int, int]
 ) -> None:
-    plan = PixelBounds().plan(*size)
+    plan = PixelBounds(256, 1024).plan(*size)
     assert (plan.first, plan.second) == (first, second)
