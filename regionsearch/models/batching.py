@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from regionsearch.errors import OutOfMemory
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -32,15 +34,16 @@ def batches_of_equal_size(sizes: Sequence[int], budget: int) -> list[list[int]]:
 def run_halving(items: Sequence[Item], run: Callable[[Sequence[Item]], Sequence[Result]]) -> list[Result]:
     """`run` over the items, in halves of halves when the device's memory does not hold them together.
 
-    `run` returns one result an item. Raises torch's OutOfMemoryError when a single item does not fit.
+    `run` returns one result an item; what it calls may be halving by itself. Raises OutOfMemory when a
+    single item does not fit.
     """
     import torch
 
     try:
         return list(run(items))
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, OutOfMemory) as error:
         if len(items) < 2:
-            raise
+            raise OutOfMemory("the memory of the device does not hold a single item of a batch") from error
     # Outside the except block: the exception held the tensors of the failed pass.
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
 
 MODELS_FOLDER = "REGIONSEARCH_MODELS"
 """Environment variable: a folder of model folders, looked into before the hub."""
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 _HASH_CHUNK = 16 * 1024 * 1024
 
+_log = logging.getLogger("regionsearch.models")
 _hashes: dict[tuple[str, int, int], str] = {}
 _hashes_lock = threading.Lock()
 
@@ -31,8 +34,8 @@ def locate(location: str, patterns: Sequence[str] | None = None) -> Path:
     `patterns` are the files to fetch from the hub (glob), by default all.
     Raises ModelUnavailable, saying where was looked.
     """
-    path = Path(location).expanduser()
-    if path.exists():
+    path = Path(os.path.expanduser(location))  # noqa: PTH111 - Path's own raises for a user unknown here
+    if _exists(path):
         return path
     looked = [str(path)]
     # A folder that has moved is found by its name.
@@ -40,12 +43,20 @@ def locate(location: str, patterns: Sequence[str] | None = None) -> Path:
     if root:
         for name in dict.fromkeys((location.lstrip("/"), path.name)):
             candidate = Path(root) / name
-            if candidate.exists():
+            if name and _exists(candidate):
                 return candidate
             looked.append(str(candidate))
     if not _is_hub_name(location):
         raise ModelUnavailable(f"there is no model folder {location!r} (looked at {', '.join(looked)})")
     return _from_hub(location, patterns, looked)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        # A name longer than the file system takes, or a folder that may not be looked into.
+        return False
 
 
 def _is_hub_name(location: str) -> bool:
@@ -54,26 +65,54 @@ def _is_hub_name(location: str) -> bool:
 
 def _from_hub(name: str, patterns: Sequence[str] | None, looked: Sequence[str]) -> Path:
     import huggingface_hub
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     allowed = None if patterns is None else list(patterns)
+    cached: Path | None = None
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=allowed, local_files_only=True))
+        cached = Path(huggingface_hub.snapshot_download(name, allow_patterns=allowed, local_files_only=True))
+    except HFValidationError:
+        raise ModelUnavailable(
+            f"there is no model folder {name!r} (looked at {', '.join(looked)}), and the hub cannot have a "
+            "model of that name"
+        ) from None
     except LocalEntryNotFoundError:
         if huggingface_hub.constants.HF_HUB_OFFLINE:
             raise ModelUnavailable(
-                f"{name!r} is not in the cache of the hub, and HF_HUB_OFFLINE forbids to fetch it "
-                f"(looked at {', '.join(looked)})"
+                f"{name!r} is not in the cache of the hub, or not all of it, and HF_HUB_OFFLINE forbids to "
+                f"fetch it (looked at {', '.join(looked)})"
             ) from None
+    if cached is not None and (huggingface_hub.constants.HF_HUB_OFFLINE or _has_weights(cached)):
+        return cached
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=allowed))
-    except (OSError, ValueError) as error:
-        # All that the hub raises is one of the two: no connection, no such repository, no access.
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    # No connection, no such repository, no access: its own errors, and those of the HTTP library below it.
+    except Exception as error:
+        reason = _first_line(error)
+        if cached is not None:
+            # Whoever reads it says which file is missing, if one is.
+            _log.warning("event=not_fetched model=%s cached=%s reason=%r", name, cached, reason)
+            return cached
         raise ModelUnavailable(
             f"{name!r} is neither a folder (looked at {', '.join(looked)}) nor in the cache of the hub, "
             f"and could not be fetched: {reason}; download it where there is a network and name the folder"
         ) from error
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether a folder of the hub's cache is more than the few files that somebody else looked at: there
+    are weights, besides the shards of a model that is not all there."""
+    partial: set[Path] = set()
+    for index in folder.rglob("*.index.json"):
+        shards = [index.parent / name for name in _shards(index)]
+        if not all(shard.exists() for shard in shards):
+            partial.update(shards)
+    return any(path.suffix in _WEIGHTS and path not in partial for path in folder.rglob("*"))
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -99,7 +138,7 @@ def weight_files(folder: Path) -> list[Path]:
     for stem, suffix in (("model", "safetensors"), ("pytorch_model", "bin")):
         index = folder / f"{stem}.{suffix}.index.json"
         if index.exists():
-            shards = sorted(set(read_json(index).get("weight_map", {}).values()))
+            shards = _shards(index)
             missing = [name for name in shards if not (folder / name).exists()]
             if missing or not shards:
                 raise ModelUnavailable(
@@ -111,15 +150,20 @@ def weight_files(folder: Path) -> list[Path]:
     raise ModelUnavailable(f"{folder} has no weights: neither model.safetensors nor pytorch_model.bin")
 
 
+def _shards(index: Path) -> list[str]:
+    """The files that a sharded model's index names. Raises ModelUnavailable when it names none."""
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise ModelUnavailable(f"{index} has no weight_map of files")
+    return sorted(set(places.values()))
+
+
 def read_tensors(path: Path) -> dict[str, Any]:
     """What a safetensors file, or one written by torch.save, holds; on the CPU, in its own precision.
 
     Pickles are read with `weights_only`: they can hold tensors and plain containers, no code.
     Raises ModelUnavailable, naming the file, when it is damaged or holds anything else.
     """
-    import pickle
-
-    import safetensors
     import safetensors.torch
     import torch
 
@@ -128,8 +172,11 @@ def read_tensors(path: Path) -> dict[str, Any]:
             tensors: dict[str, Any] = safetensors.torch.load_file(path)
         else:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, safetensors.SafetensorError, pickle.UnpicklingError) as error:
-        raise ModelUnavailable(f"weights {path} cannot be read: {str(error).splitlines()[0]}") from error
+    except MemoryError:
+        raise
+    # A damaged pickle can raise anything: UnicodeDecodeError, KeyError, IndexError, struct.error, ...
+    except Exception as error:
+        raise ModelUnavailable(f"weights {path} cannot be read: {_first_line(error)}") from error
     if not isinstance(tensors, dict):
         raise ModelUnavailable(f"weights {path} hold no tensors by name")
     return tensors

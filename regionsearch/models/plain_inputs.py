@@ -42,10 +42,15 @@ def _mask(embedder: Embedder, given: ModelInput) -> Mask | None:
         return None
     height, width = given.image.height, given.image.width
     region = validate_within(given.region, height, width)
+    if region.points:
+        # Beside an outline too: dropping them would answer another question.
+        raise NotAccepted(
+            f"{embedder.info.name} reads regions as boxes or masks, not as points", field="region"
+        )
     if region.mask is not None:
         return region.mask
     if region.box is not None:
         return Mask.from_box(region.box, height, width)
-    if region.polygon is not None:
-        return Mask.from_polygon(region.polygon, height, width)
-    raise NotAccepted(f"{embedder.info.name} reads regions as boxes or masks, not as points", field="region")
+    if region.polygon is None:
+        raise ValueError("a region without points has an outline")
+    return Mask.from_polygon(region.polygon, height, width)

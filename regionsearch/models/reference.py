@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,5 +90,5 @@ class ModelReference:
 def _absolute(location: str) -> str:
     """A path that is spelt as one, made absolute; hub names and plain values as they are."""
     if location.startswith(("/", "./", "../", "~")) or location in (".", ".."):
-        return str(Path(location).expanduser().absolute())
+        return str(Path(os.path.expanduser(location)).absolute())  # noqa: PTH111 - see checkpoints.locate
     return location

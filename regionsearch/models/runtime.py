@@ -39,10 +39,13 @@ class Runtime:
             return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
         try:
             device = torch.device(self.device)
-        except RuntimeError as error:
+        except RuntimeError:
+            device = None
+        # torch knows names of more devices than anything here was written for, `meta` among them.
+        if device is None or device.type not in ("cpu", "cuda"):
             raise InvalidRequest(
                 f"{self.device!r} is no device; there are: auto, cpu, cuda, cuda:N", field="device"
-            ) from error
+            )
         if device.type == "cuda":
             count = torch.cuda.device_count()
             if (device.index or 0) >= count:
