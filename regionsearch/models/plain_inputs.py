@@ -9,18 +9,23 @@ from numpy.typing import NDArray
 
 from regionsearch.errors import InvalidRequest, NotAccepted
 from regionsearch.models.embedder import Embedder, EncodableQuery, ModelInput
+from regionsearch.models.features import DenseFeatures
 from regionsearch.regions import Mask, validate_within
+
+TOGETHER = 16
+"""Images whose features are computed, and held, at once."""
 
 
 def embed_plain_inputs(embedder: Embedder, inputs: Sequence[ModelInput]) -> NDArray[np.float32]:
     """(n, d) float32 unit vectors: `InputEmbedder.embed_inputs` for an embedder that reads regions as
     masks. Pixels and words together are what the arms of a query are asked.
 
-    Raises NotAccepted for points, which only a segmenter can turn into a mask, or for a region without
-    an image; InvalidRequest for an input with nothing in it.
+    Raises NotAccepted for points, alone or beside an outline, which only a segmenter can turn into a
+    mask, or for a region without an image; InvalidRequest for an input with nothing in it.
     """
     vectors = np.empty((len(inputs), embedder.info.dimension), dtype=np.float32)
     words: dict[int, str] = {}
+    pictured: list[int] = []
     for place, given in enumerate(inputs):
         if given.image is None:
             if given.region is not None:
@@ -29,12 +34,28 @@ def embed_plain_inputs(embedder: Embedder, inputs: Sequence[ModelInput]) -> NDAr
                 raise InvalidRequest("an input needs an image, a text, or both")
             words[place] = given.text
             continue
-        query = EncodableQuery(image=given.image, mask=_mask(embedder, given), text=given.text)
-        asked = embedder.embed_query(query)
-        vectors[place] = asked.global_arm if given.region is None else asked.entity_arm
+        pictured.append(place)
+    for start in range(0, len(pictured), TOGETHER):
+        some = pictured[start : start + TOGETHER]
+        masks = [_mask(embedder, inputs[place]) for place in some]
+        features = _features(embedder, [inputs[place] for place in some])
+        for place, mask in zip(some, masks, strict=True):
+            given = inputs[place]
+            known = None if given.image is None else features.get(id(given.image))
+            query = EncodableQuery(image=given.image, mask=mask, text=given.text, features=known)
+            asked = embedder.embed_query(query)
+            vectors[place] = asked.global_arm if given.region is None else asked.entity_arm
     if words:
         vectors[list(words)] = embedder.embed_texts(list(words.values()))
     return vectors
+
+
+def _features(embedder: Embedder, inputs: Sequence[ModelInput]) -> dict[int, DenseFeatures]:
+    """By the id of each different image, computed together; none where the model has no such features."""
+    images = {id(given.image): given.image for given in inputs if given.image is not None}
+    if embedder.backbone is None:
+        return {}
+    return dict(zip(images, embedder.backbone.features(list(images.values())), strict=True))
 
 
 def _mask(embedder: Embedder, given: ModelInput) -> Mask | None:

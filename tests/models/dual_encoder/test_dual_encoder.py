@@ -514,3 +514,26 @@ def test_what_does_not_fit_the_memory_is_embedded_in_smaller_batches(
     assert sizes == [5, 2, 3, 1, 2]
     for one, other in zip(found, expected, strict=True):
         assert np.abs(one.entities - other.entities).max() < 1e-5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_inputs_are_read_in_batches_and_an_image_is_seen_once(
+    embedders: dict[Family, Embedder], family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder: Any = embedders[family]
+    images = [photo(seed, 40, 40) for seed in range(6)]
+    boxes = (Box(0, 0, 12, 12), Box(20, 20, 40, 30))
+    inputs = [ModelInput(image, region=RegionPrompt(box=box)) for image in images for box in boxes]
+    inputs += [ModelInput(images[2], "a cat"), ModelInput(text="a dog"), ModelInput(images[3])]
+    one_by_one = np.concatenate([embedder.embed_inputs([one]) for one in inputs])
+    tower = embedder._vision._tower
+    whole = tower.encode
+    sizes: list[int] = []
+
+    def counted(pixels: torch.Tensor, *args: Any, **named: Any) -> Any:
+        sizes.append(len(pixels))
+        return whole(pixels, *args, **named)
+
+    monkeypatch.setattr(tower, "encode", counted)
+    assert np.abs(embedder.embed_inputs(inputs) - one_by_one).max() < 1e-5
+    assert sizes == [6]
