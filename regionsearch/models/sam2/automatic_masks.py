@@ -29,11 +29,13 @@ from regionsearch.models.sam2.prompt_decoder import PromptDecoder, full_size
 from regionsearch.regions import Mask, box_iou_matrix, mask_iou
 
 MOST_CANDIDATES = 1024
-"""Masks of a picture that are compared with each other, the best ones; at Meta's thresholds a photo has
-a few hundred. Bounds the logits held (268 MB) when thresholds are lowered."""
+"""Masks of a picture that are compared with each other, the best ones. Bounds the logits held (268 MB) where
+thresholds let nearly all of 3,072 pass."""
 MOST_ON_A_CPU = 4
-"""Points that go through the decoder together on a CPU: more are slower there (16 by half) and take 20 to 30 MB
-each."""
+"""Points that go through the decoder together on a CPU: more are slower there (16 by half) and take
+20 to 30 MB each."""
+_JOINED_FROM = 256
+"""Masks found since the last comparison with the best so far: joining them copies all that are held."""
 _ROWS_COMPARED = 128
 
 
@@ -89,10 +91,12 @@ def candidates(decoder: PromptDecoder, features: SamImageFeatures, options: Mask
         return passing(decoded, options)
 
     kept = Candidates(features.embedding.new_empty((0, 256, 256), dtype=torch.float32), _none(), _none())
+    fresh: list[FoundMasks] = []
     for start in range(0, len(grid), together):
-        found = run_halving(range(start, min(start + together, len(grid))), ask)
-        kept = _best(_joined(kept, found))
-    return kept
+        fresh.extend(run_halving(range(start, min(start + together, len(grid))), ask))
+        if sum(len(found.places) for found in fresh) >= _JOINED_FROM:
+            kept, fresh = _best(_joined(kept, fresh)), []
+    return _best(_joined(kept, fresh))
 
 
 def selected(found: Candidates, options: MaskOptions, limit: int) -> list[int]:

@@ -25,6 +25,7 @@ from regionsearch.ingest.pipeline import EncodedImage, Pipeline
 from regionsearch.models.reference import ModelReference
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.models.runtime import Runtime
+from regionsearch.models.sam2 import automatic_masks as automatic
 from regionsearch.models.sam2.automatic_masks import Candidates, automatic_masks, candidates, selected
 from regionsearch.models.sam2.backbone import Sam2Backbone
 from regionsearch.models.sam2.image_features import SamImageFeatures, source_of
@@ -196,6 +197,22 @@ def test_thresholds_drop_what_is_below_them(
     assert 0 < expected.sum() < len(expected)
     assert np.array_equal(passed.predicted_iou, everything.predicted_iou[expected])
     assert torch.equal(passed.logits, everything.logits[torch.from_numpy(expected)])
+
+
+@pytest.mark.parametrize("joined_from", [1, 5, 256])
+def test_of_too_many_candidates_the_best_are_kept(
+    decoder: PromptDecoder,
+    features: SamImageFeatures,
+    everything: Candidates,
+    monkeypatch: pytest.MonkeyPatch,
+    joined_from: int,
+) -> None:
+    monkeypatch.setattr(automatic, "MOST_CANDIDATES", 7)
+    monkeypatch.setattr(automatic, "_JOINED_FROM", joined_from)
+    kept = candidates(decoder, features, EVERYTHING)
+    best = np.sort(np.argsort(-everything.predicted_iou, kind="stable")[:7])
+    np.testing.assert_array_equal(kept.predicted_iou, everything.predicted_iou[best])
+    assert torch.equal(kept.logits, everything.logits[torch.from_numpy(best)])
 
 
 def told_directly(
