@@ -16,8 +16,11 @@ from regionsearch.models.registry import DEFAULT_EMBEDDER, DEFAULT_SEGMENTER
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "eval",
-        help="judge search and segmentation on annotated photos",
-        description="Judges search and segmentation on annotated photos. Nothing is kept.",
+        help="judge search, segmentation and embedders on annotated photos and published benchmarks",
+        description=(
+            "Judges search and segmentation on annotated photos, and embedders on published benchmarks. "
+            "Nothing is kept but what --cache names."
+        ),
         allow_abbrev=False,
     )
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regionsearch.cli.arguments import add_runtime_options, runtime_from
+from regionsearch.evaluation.published.benchmark_inputs import DEFAULT_BATCH
+from regionsearch.evaluation.published.karpathy import SPLITS
+from regionsearch.evaluation.published.wording import STYLES
 from regionsearch.models.registry import DEFAULT_EMBEDDER
 
 if TYPE_CHECKING:
     from regionsearch.evaluation.published.benchmark_run import RunSettings
     from regionsearch.evaluation.published.embedded_inputs import Counts
-
-STYLES = ("image_pad", "instructed", "bare")
-SPLITS = ("test", "val", "train", "restval")
-BATCH = 32
 
 
 def add_to(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -139,7 +138,10 @@ def add_embedding_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--limit", metavar="N", type=_count, help="rows or pictures of each subset")
     parser.add_argument(
-        "--batch", metavar="N", type=_count, help=f"inputs handed to the model together (default: {BATCH})"
+        "--batch",
+        metavar="N",
+        type=_count,
+        help=f"inputs handed to the model together (default: {DEFAULT_BATCH})",
     )
     parser.add_argument("--wording", choices=STYLES, help="how inputs are worded; default: as the kind wants")
     parser.add_argument(
@@ -162,7 +164,7 @@ def settings_of(arguments: argparse.Namespace, images: Path) -> RunSettings:
         embedder=arguments.embedder,
         cache=arguments.cache,
         limit=arguments.limit,
-        batch=BATCH if arguments.batch is None else arguments.batch,
+        batch=DEFAULT_BATCH if arguments.batch is None else arguments.batch,
         style=arguments.wording,
         skip_missing=arguments.skip_missing,
         runtime=runtime_from(arguments),

@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 BoxNumbers = tuple[float, float, float, float]
 Places = NDArray[np.int64]
 
+DEFAULT_BATCH = 32
+"""Inputs handed to the model together, and the most that a killed run loses; the model makes its own
+batches within them."""
+
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkInput:

@@ -11,9 +11,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from regionsearch.collection import DataDirectory
-from regionsearch.evaluation.published.benchmark_inputs import Retrieval
+from regionsearch.evaluation.published.benchmark_inputs import DEFAULT_BATCH, Retrieval
 from regionsearch.evaluation.published.embedded_inputs import (
-    DEFAULT_BATCH,
     Counts,
     EmbeddedRetrieval,
     InputVectors,

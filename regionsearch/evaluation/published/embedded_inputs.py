@@ -13,14 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.errors import InvalidRequest
-from regionsearch.evaluation.published.benchmark_inputs import BenchmarkInput, Retrieval
+from regionsearch.evaluation.published.benchmark_inputs import DEFAULT_BATCH, BenchmarkInput, Retrieval
 from regionsearch.evaluation.published.embedding_cache import EmbeddingCache
 from regionsearch.evaluation.published.image_files import ImageFiles
 from regionsearch.models.embedder import Embedder, ModelInput
 
-DEFAULT_BATCH = 32
-"""Inputs handed to the model together, and the most that a killed run loses; the model makes its own
-batches within them."""
 UNREADABLE = -1
 
 

@@ -19,7 +19,7 @@ from regionsearch.evaluation.published.benchmark_inputs import BenchmarkInput, R
 from regionsearch.evaluation.published.wording import Wording, tight, with_image
 
 RANKS = (1, 5, 10)
-SPLITS = ("train", "restval", "val", "test")
+SPLITS = ("test", "val", "train", "restval")
 IMAGE_INSTRUCTION = "\nRepresent the given image."
 """For models whose strings place the picture: the words of VIRTUE's demonstration for a gallery."""
 

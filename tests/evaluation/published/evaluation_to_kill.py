@@ -10,7 +10,7 @@ from typing import Any
 from regionsearch.cli import main
 from regionsearch.models.dummy import DummyEmbedder
 
-PAUSES_S = {"embed_inputs": 0.02, "embed_images": 0.15}
+PAUSES_S = {"embed_inputs": 0.02, "embed_images": 0.3}
 
 
 def slowly(method: Callable[..., Any], pause_s: float) -> Callable[..., Any]:

@@ -57,7 +57,7 @@ def test_a_killed_run_goes_on_where_it_was(
         return any(file.stat().st_size > 2_000 for file in cache.glob("*.vectors"))
 
     def half_indexed() -> bool:
-        # Nothing is embedded while pictures are indexed, at 150 ms each.
+        # Nothing is embedded while pictures are indexed, at 300 ms each.
         sizes = [file.stat().st_size for file in cache.glob("*.vectors")]
         time.sleep(0.2)
         return max(sizes, default=0) > 4_000 and sizes == [f.stat().st_size for f in cache.glob("*.vectors")]
