@@ -58,6 +58,8 @@ _CONFIG = {
     "tie_word_embeddings": False,
     "torch_dtype": "float32",
     "vocab_size": 272,
+    "bos_token_id": _BYTES + SPECIAL_TOKENS.index("<|endoftext|>"),
+    "eos_token_id": _BYTES + SPECIAL_TOKENS.index("<|im_end|>"),
     "vision_start_token_id": _BYTES + SPECIAL_TOKENS.index("<|vision_start|>"),
     "vision_end_token_id": _BYTES + SPECIAL_TOKENS.index("<|vision_end|>"),
     "vision_token_id": _BYTES + SPECIAL_TOKENS.index("<|vision_pad|>"),
