@@ -80,8 +80,6 @@ class SiglipTower:
 
     That pooling tokens look only at what a mask covers is the idea of Ding et al. 2023 ("Open-Vocabulary
     Universal Image Segmentation with MaskCLIP", mask class tokens); weighting by shares is ours.
-
-    Raises ModelUnavailable when the checkpoint has no pooling head.
     """
 
     def __init__(self, vision: Any, *, flexible: bool) -> None:

@@ -13,6 +13,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers.utils import logging as transformers_logging
 
 Family = Literal["clip", "siglip", "siglip2"]
+FAMILIES: tuple[Family, ...] = ("clip", "siglip", "siglip2")
 
 SIDE = 32
 PATCH = 8
