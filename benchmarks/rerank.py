@@ -273,7 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--segmenter", default="compact")
     parser.add_argument("--pixels", default="original", choices=("original", "thumbnail"))
     parser.add_argument("--top", type=int, nargs="*", default=[8, 16, DEFAULT_RERANKED, 64], metavar="N")
-    parser.add_argument("--weights", type=float, nargs="*", default=[0.25, 0.5, 2.0, 1000.0], metavar="W")
+    parser.add_argument("--weights", type=float, nargs="*", default=[0.25, 1.0, 2.0, 1000.0], metavar="W")
     parser.add_argument("--questions", type=int, default=0, help="of each kind at most; 0: all")
     parser.add_argument("--timed", type=int, default=20, help="timed questions of each setting")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there too")

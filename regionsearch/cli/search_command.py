@@ -91,7 +91,7 @@ def add_to(commands: Any) -> None:
         "--rerank-weight",
         type=float,
         metavar="NUMBER",
-        help="what the reading counts beside the parts of the score (default: 1)",
+        help="what the reading counts beside the parts of the score (default: 0.5)",
     )
     parser.add_argument("--include-self", action="store_true", help="let --image-id be among its own answers")
     parser.add_argument(

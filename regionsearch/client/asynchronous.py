@@ -242,7 +242,7 @@ class AsyncClient:
         Where in `image_id`: one of its entities, by index.
         weights: of the parts of the score by name. include_self: image_id may be among its own hits.
         rerank: `pairwise` reads the best `rerank_top` (1 to 256, 32 unless said) again, each with the
-        query, from the pixels that the collection keeps; `rerank_weight` is what that counts.
+        query, from the pixels that the collection keeps; `rerank_weight` is what that counts (0.5).
         masks, payload, parts: whether the answer has them.
 
         Raises InvalidRequest, InvalidRegion, InvalidImage, NotAccepted, CollectionNotFound, ImageNotFound;

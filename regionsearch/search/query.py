@@ -22,7 +22,9 @@ DEFAULT_RERANKED = 32
 for each. docs/rerank.md compares numbers."""
 MAX_RERANKED = 256
 """Each of them is decoded and goes through the model while the caller waits."""
-DEFAULT_RERANK_WEIGHT = 1.0
+DEFAULT_RERANK_WEIGHT = 0.5
+"""A second opinion, half as loud as an entity: with compact, larger weights lost more than they brought
+(docs/rerank.md)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ def test_images_read_again_come_with_what_was_found_and_lead(service: Service, f
     for hit in again.hits[:6]:
         assert hit.rerank is not None
         assert (hit.rerank.joint_rank, hit.rerank.joint_score) == before[hit.image_id]
-        assert hit.rerank.weight == 1.0
+        assert hit.rerank.weight == 0.5
         assert set(hit.parts) == {"entity", "global", "text_entity", "text_image"}
     assert again.timing_ms["rerank"] > 0
     assert plain.timing_ms["rerank"] == 0
@@ -30,7 +30,7 @@ def test_images_read_again_come_with_what_was_found_and_lead(service: Service, f
 
 def test_a_rerank_that_says_nothing_is_pairwise_with_the_defaults(service: Service, filled: str) -> None:
     bare = pb.SearchRequest(collection=filled, text="red", limit=12, rerank=pb.Rerank())
-    full = pb.Rerank(method=pb.RERANK_METHOD_PAIRWISE, top_n=32, weight=1.0)
+    full = pb.Rerank(method=pb.RERANK_METHOD_PAIRWISE, top_n=32, weight=0.5)
     said = pb.SearchRequest(collection=filled, text="red", limit=12, rerank=full)
     one, two = service.stubs.search.Search(bare), service.stubs.search.Search(said)
     assert list(one.hits) == list(two.hits)
