@@ -39,6 +39,12 @@ def add_to(kinds: Any) -> None:
         help="the frozen one: compact, or a dual_encoder (default: %(default)s)",
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run that lies in --out")
+    parser.add_argument(
+        "--start",
+        choices=("embedder", "nothing"),
+        default="embedder",
+        help="add the map to what the embedder knows, or learn it alone (default: %(default)s)",
+    )
     _add_numbers(parser)
     add_runtime_options(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -69,6 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     from regionsearch.training.connector.training_run import ConnectorPlan, train_connector
 
     settings = ConnectorSettings(
+        start=arguments.start,
         epochs=arguments.epochs,
         batch=arguments.batch,
         hidden=arguments.hidden,

@@ -23,11 +23,13 @@ SHORTEST = 1e-12
 class ConnectorMap:
     """Linear – GELU – linear (VIRTUE's connector), added to the vector that goes in; float32.
 
+    skip: (), 1 when it is added to that vector and 0 when it stands alone.
     reached: (r,) int64, rising: the dimensions that the embedder's texts reach (compact: the first 384
         of 640). The others have nothing to do with words and pass unchanged.
     first_weight (h, d), first_bias (h,), second_weight (r, h), second_bias (r,).
     """
 
+    skip: NDArray[np.float32]
     reached: NDArray[np.int64]
     first_weight: NDArray[np.float32]
     first_bias: NDArray[np.float32]
@@ -45,7 +47,8 @@ class ConnectorMap:
         hidden = vectors @ self.first_weight.T + self.first_bias
         # GELU as it is defined, by the normal distribution's own function (Hendrycks and Gimpel 2016).
         hidden = hidden * np.float32(0.5) * (1 + scipy.special.erf(hidden / np.float32(np.sqrt(2))))
-        turned = part / np.maximum(length, SHORTEST) + hidden @ self.second_weight.T + self.second_bias
+        turned = hidden @ self.second_weight.T + self.second_bias
+        turned += self.skip * part / np.maximum(length, SHORTEST)
         turned /= np.maximum(np.linalg.norm(turned, axis=1, keepdims=True), SHORTEST)
         mapped = vectors.copy()
         mapped[:, self.reached] = turned * length
@@ -53,7 +56,7 @@ class ConnectorMap:
 
     def save(self, folder: Path) -> None:
         """Writes WEIGHTS_FILE in one step: a folder has the whole file or the one before."""
-        tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in _NAMES}
+        tensors = {name: np.array(getattr(self, name), order="C") for name in _NAMES}
         unfinished = folder / f"{WEIGHTS_FILE}.unfinished"
         with unfinished.open("wb") as file:
             file.write(safetensors.numpy.save(tensors))
@@ -62,7 +65,7 @@ class ConnectorMap:
         unfinished.replace(folder / WEIGHTS_FILE)
 
 
-_NAMES = ("reached", "first_weight", "first_bias", "second_weight", "second_bias")
+_NAMES = ("skip", "reached", "first_weight", "first_bias", "second_weight", "second_bias")
 
 
 def read_map(folder: Path, dimension: int) -> ConnectorMap:
@@ -78,6 +81,7 @@ def read_map(folder: Path, dimension: int) -> ConnectorMap:
     reached = tensors["reached"]
     hidden = len(tensors["first_bias"])
     shapes = {
+        "skip": (),
         "first_weight": (hidden, dimension),
         "second_weight": (len(reached), hidden),
         "second_bias": (len(reached),),

@@ -8,29 +8,35 @@ from numpy.typing import NDArray
 from torch import nn
 
 from regionsearch.models.connector.connector_map import SHORTEST, ConnectorMap
+from regionsearch.training.connector.settings import Start
 
 
 class Connector(nn.Module):  # type: ignore[misc] # torch is not followed
-    """Linear – GELU – linear, as VIRTUE's connector, added to the part of a vector that texts reach.
+    """Linear – GELU – linear, VIRTUE's connector, from a vector to the part of it that texts reach.
 
-    A new one changes nothing, since its second layer is zero: training begins with what the embedder can
-    do already, and what few examples do not speak of stays as it was.
+    start `embedder`: it is added to that part, and a new one changes nothing, since its second layer is
+    zero. Training begins with what the embedder can do already, and what few examples do not speak of
+    stays as it was. start `nothing`: it stands alone, and a new one is random, as VIRTUE's was.
     """
 
-    def __init__(self, dimension: int, reached: NDArray[np.int64], hidden: int, dropout: float) -> None:
+    def __init__(
+        self, dimension: int, reached: NDArray[np.int64], hidden: int, dropout: float, start: Start
+    ) -> None:
         """reached: (r,) int64, rising: the dimensions of the embedder's vectors that texts reach."""
         super().__init__()
         self.register_buffer("reached", torch.from_numpy(reached.copy()))
         self.dropout = nn.Dropout(dropout)
         self.first = nn.Linear(dimension, hidden)
         self.second = nn.Linear(hidden, len(reached))
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        self.register_buffer("skip", torch.tensor(1.0 if start == "embedder" else 0.0))
+        if start == "embedder":
+            nn.init.zeros_(self.second.weight)
+            nn.init.zeros_(self.second.bias)
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         """(n, d) unit vectors → (n, r) unit vectors: their parts that texts reach, turned."""
         part = nn.functional.normalize(vectors[:, self.reached], dim=1, eps=SHORTEST)
-        turned = part + self.second(nn.functional.gelu(self.first(self.dropout(vectors))))
+        turned = self.skip * part + self.second(nn.functional.gelu(self.first(self.dropout(vectors))))
         return nn.functional.normalize(turned, dim=1, eps=SHORTEST)
 
     def to_map(self) -> ConnectorMap:

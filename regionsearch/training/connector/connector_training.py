@@ -29,7 +29,9 @@ class ConnectorTraining:
         self._device = device
         reached = reached_dimensions(vectors.texts)
         with _drawing(settings.seed, 0):
-            connector = Connector(vectors.pixels.shape[1], reached, settings.hidden, settings.dropout)
+            connector = Connector(
+                vectors.pixels.shape[1], reached, settings.hidden, settings.dropout, settings.start
+            )
         self._connector = connector.to(device)
         self._optimizer = torch.optim.AdamW(
             connector.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay

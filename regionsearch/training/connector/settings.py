@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from regionsearch.errors import InvalidRequest
+
+Start = Literal["embedder", "nothing"]
+STARTS: tuple[Start, ...] = ("embedder", "nothing")
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectorSettings:
-    """epochs: times that every example is seen. batch: examples told from one another at once, at most.
+    """start: the connector is added to the embedder's vectors, or stands alone and knows nothing.
+    epochs: times that every example is seen. batch: examples told from one another at once, at most.
     hidden: width of the connector's middle layer. dropout: share of the numbers that go in which is left
     out. temperature: divides the cosines.
 
     The defaults were chosen on photos and words that no reported figure is from (docs/training.md).
     """
 
+    start: Start = "embedder"
     epochs: int = 100
     batch: int = 512
     hidden: int = 128
@@ -26,6 +32,8 @@ class ConnectorSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.start not in STARTS:
+            raise InvalidRequest(f"--start {self.start} is not one of {', '.join(STARTS)}")
         for option, value, least in (
             ("--epochs", self.epochs, 1),
             ("--batch", self.batch, 2),
@@ -43,5 +51,5 @@ class ConnectorSettings:
         if not 0.001 <= self.temperature <= 100:
             raise InvalidRequest(f"--temperature is {self.temperature:g}; it must lie in [0.001, 100]")
 
-    def to_json(self) -> dict[str, float]:
+    def to_json(self) -> dict[str, Any]:
         return asdict(self)
