@@ -24,9 +24,9 @@ from safetensors.torch import load_file
 
 from regionsearch.images import Image
 from regionsearch.models.abc.embedder import AbcEmbedder
-from regionsearch.models.abc.settings import POSITION_MODES, Positions
 from regionsearch.models.embedder import ModelInput
 from regionsearch.models.low_rank import linear_modules
+from regionsearch.models.qwen2_vl.position_modes import POSITION_MODES, Positions
 from regionsearch.models.qwen2_vl.rows import Row, inputs_embeds, rotary_positions
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.models.runtime import Runtime

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from regionsearch.errors import ModelUnavailable
-from regionsearch.models.abc.settings import Positions
 from regionsearch.models.low_rank import Adapter, AdapterSwitch
 from regionsearch.models.qwen2_vl.language import run_language_model
 from regionsearch.models.qwen2_vl.loading import LoadedQwen2VL
+from regionsearch.models.qwen2_vl.position_modes import Positions
 from regionsearch.models.qwen2_vl.preprocessing import QwenPixels
 from regionsearch.models.qwen2_vl.rows import (
+    ReadRow,
     Row,
     embed_by_length,
     inputs_embeds,
@@ -98,11 +99,12 @@ class AbcNetwork:
         for instructed in (False, True):
             places = [place for place, row in enumerate(rows) if row.instructed == instructed]
             chosen = [rows[place] for place in places]
-            vectors[places] = embed_by_length(chosen, self._embed_batch, self.base.hidden_size, self.budget)
+            vectors[places] = embed_by_length(chosen, self._embed_batch, self.base, self.budget)
         return vectors
 
-    def _embed_batch(self, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
-        pixels = [row.shown.read() for row in rows if row.shown is not None]
+    def _embed_batch(self, batch: Sequence[ReadRow]) -> list[NDArray[np.float32]]:
+        rows = [one.row for one in batch]
+        pixels = [one.pixels for one in batch if one.pixels is not None]
         with torch.inference_mode():
             hidden = self.last_hidden_state(rows, inputs_embeds(self.base, rows, self.image_embeds(pixels)))
             projected = self.head(self.pooled(rows, hidden))

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Literal, cast
+from typing import cast
 
 from regionsearch.errors import InvalidRequest
 from regionsearch.models.abc.templates import TEMPLATES
 from regionsearch.models.crops import DEFAULT_CONTEXT, MAX_CONTEXT
 from regionsearch.models.qwen2_vl.pictures import LOADER_TOKENS
+from regionsearch.models.qwen2_vl.position_modes import POSITION_MODES, Positions
 from regionsearch.models.reference import ModelReference
 
-Positions = Literal["later", "first"]
-"""`later`: 0, 1, 2, … for every token, what the official code does on all but the first call of a process
-and what ABC was trained with. `first`: Qwen2-VL's own two-dimensional positions inside the picture, what
-that first call does."""
-POSITION_MODES: tuple[Positions, ...] = ("later", "first")
 OPTIONS = ("pretrain", "instruct", "positions", "context", "min_tokens", "max_tokens")
 MIN_TOKENS = 256
 MAX_TOKENS = 1024

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,13 +16,13 @@ from regionsearch.images import Image
 from regionsearch.models.batching import batches_of_equal_size, run_halving
 from regionsearch.models.qwen2_vl.loading import LoadedQwen2VL
 from regionsearch.models.qwen2_vl.pictures import PicturePlan, PixelBounds
+from regionsearch.models.qwen2_vl.position_modes import Positions
 from regionsearch.models.qwen2_vl.preprocessing import MERGE, PATCH, QwenPixels
 
-Positions = Literal["later", "first"]
-"""`later`: 0, 1, 2, … for every token. `first`: Qwen2-VL's own two-dimensional positions inside the
-picture. (Published programs number the first batch of a process differently from all later ones.)"""
 Extent = tuple[int, int, int, int]
 """(x0, y0, x1, y1), pixels, half open."""
+READERS = 4
+"""Threads that cut out and resize pictures for a GPU. Chosen, not measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +81,53 @@ class RowMaker:
         return Row(filled, Shown(image, (x0, y0, x1, y1), plan, start), instructed)
 
 
+@dataclass(frozen=True, slots=True)
+class ReadRow:
+    """A row whose turn has come, with the pixels that it shows."""
+
+    row: Row
+    pixels: QwenPixels | None
+
+    @staticmethod
+    def of(row: Row) -> ReadRow:
+        return ReadRow(row, None if row.shown is None else row.shown.read())
+
+
 def embed_by_length(
     rows: Sequence[Row],
-    embed: Callable[[Sequence[Row]], Sequence[NDArray[np.float32]]],
-    dimension: int,
+    embed: Callable[[Sequence[ReadRow]], Sequence[NDArray[np.float32]]],
+    base: LoadedQwen2VL,
     budget: int,
 ) -> NDArray[np.float32]:
-    """(n, d) float32: rows of one length share a pass of at most `budget` tokens; nothing is padded."""
-    vectors = np.empty((len(rows), dimension), dtype=np.float32)
-    for batch in batches_of_equal_size([len(row) for row in rows], budget):
-        vectors[batch] = run_halving([rows[place] for place in batch], embed)
+    """(n, d) float32: rows of one length share a pass of at most `budget` tokens; nothing is padded.
+
+    While a GPU computes a pass, threads read the pixels of the next one.
+    """
+    vectors = np.empty((len(rows), base.hidden_size), dtype=np.float32)
+    batches = batches_of_equal_size([len(row) for row in rows], budget)
+    for batch, read in read_batches(rows, batches, ahead=base.device.type == "cuda"):
+        vectors[batch] = run_halving(read, embed)
     return vectors
+
+
+def read_batches(
+    rows: Sequence[Row], batches: Sequence[Sequence[int]], *, ahead: bool
+) -> Iterator[tuple[Sequence[int], list[ReadRow]]]:
+    """Each batch of places with its rows, in order. ahead: the next one is being read meanwhile, in
+    threads of its own; a CPU that computes has no use for them."""
+    if not ahead:
+        for batch in batches:
+            yield batch, [ReadRow.of(rows[place]) for place in batch]
+        return
+    with ThreadPoolExecutor(READERS, thread_name_prefix="read-pixels") as pool:
+        waiting: deque[tuple[Sequence[int], list[Future[ReadRow]]]] = deque()
+        for batch in batches:
+            waiting.append((batch, [pool.submit(ReadRow.of, rows[place]) for place in batch]))
+            if len(waiting) > 1:
+                first, reading = waiting.popleft()
+                yield first, [one.result() for one in reading]
+        for first, reading in waiting:
+            yield first, [one.result() for one in reading]
 
 
 def token_ids(rows: Sequence[Row], device: torch.device) -> torch.Tensor:

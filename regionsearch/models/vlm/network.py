@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from regionsearch.models.qwen2_vl.language import run_language_model
 from regionsearch.models.qwen2_vl.loading import LoadedQwen2VL
-from regionsearch.models.qwen2_vl.rows import Row, embed_by_length, inputs_embeds, rotary_positions
+from regionsearch.models.qwen2_vl.rows import ReadRow, Row, embed_by_length, inputs_embeds, rotary_positions
 from regionsearch.models.qwen2_vl.vision import vision_features
 
 
@@ -24,10 +24,11 @@ class LastTokenNetwork:
 
     def embed(self, rows: Sequence[Row]) -> NDArray[np.float32]:
         """(n, d) float32 unit vectors."""
-        return embed_by_length(rows, self._embed_batch, self.base.hidden_size, self._budget)
+        return embed_by_length(rows, self._embed_batch, self.base, self._budget)
 
-    def _embed_batch(self, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
-        pixels = [row.shown.read() for row in rows if row.shown is not None]
+    def _embed_batch(self, batch: Sequence[ReadRow]) -> list[NDArray[np.float32]]:
+        rows = [one.row for one in batch]
+        pixels = [one.pixels for one in batch if one.pixels is not None]
         # Both programs call the text model without position ids, or in a way that comes to the same:
         # every token counts one, also within the picture.
         positions = torch.stack([rotary_positions(row, "later") for row in rows], dim=1)

@@ -21,7 +21,7 @@ from regionsearch.models.abc.network import LEFT_OUT_ID
 from regionsearch.models.crops import crop_with_context
 from regionsearch.models.embedder import EncodableQuery, ModelInput
 from regionsearch.models.qwen2_vl.pictures import PixelBounds
-from regionsearch.models.qwen2_vl.rows import inputs_embeds, rotary_positions
+from regionsearch.models.qwen2_vl.rows import inputs_embeds, read_batches, rotary_positions
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.models.runtime import Runtime
 from regionsearch.regions import Box, Mask, Point, Polygon, RegionPrompt
@@ -192,6 +192,21 @@ def test_threads_do_not_see_each_others_adapter(abc_embedder: AbcEmbedder) -> No
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda one: abc_embedder.embed_inputs([one])[0], inputs))
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_pixels_read_ahead_are_the_same_in_the_same_order(abc_embedder: AbcEmbedder) -> None:
+    """What happens beside a GPU."""
+    rows = [abc_embedder.row(ModelInput(_picture(60, 90 + 30 * place, seed=place))) for place in range(5)]
+    rows.append(abc_embedder.row(ModelInput(text="a dog")))
+    batches = [[3, 0], [5], [1], [4, 2]]
+    alone, ahead = (list(read_batches(rows, batches, ahead=ahead)) for ahead in (False, True))
+    assert [batch for batch, _ in ahead] == batches
+    for (_, expected), (batch, found) in zip(alone, ahead, strict=True):
+        assert [one.row for one in found] == [rows[place] for place in batch]
+        for one, other in zip(expected, found, strict=True):
+            assert (one.pixels is None) == (other.pixels is None)
+            if one.pixels is not None and other.pixels is not None:
+                np.testing.assert_array_equal(one.pixels.patches, other.pixels.patches)
 
 
 def test_exclamation_marks_are_left_out_of_the_sum_but_counted(abc_embedder: AbcEmbedder) -> None:
