@@ -1,7 +1,8 @@
-"""Drawn photos with two coloured things each, captioned in SCaR's training format."""
+"""Drawn photos with two coloured things each, captioned in SCaR's training format and in COCO's."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ COLOURS = ("red", "lime", "blue", "yellow", "white", "black")
 
 
 def write_captioned_shapes(folder: Path, photos: int = 3) -> tuple[Path, Path]:
-    """The Parquet file and the folder of photos: two pairs a photo, every caption another."""
+    """The Parquet file and the folder of photos: two pairs a photo, every caption another. Beside the
+    file lies captions.json, with one caption a photo."""
     images = folder / "photos"
     images.mkdir(parents=True)
     random = np.random.default_rng(0)
@@ -37,4 +39,7 @@ def write_captioned_shapes(folder: Path, photos: int = 3) -> tuple[Path, Path]:
         picture.save(images / f"{number}.png")
     file = folder / "SCAR_shapes.parquet"
     parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+    names = [{"id": number, "file_name": f"{number}.png"} for number in range(photos)]
+    captions = [{"id": n, "image_id": n, "caption": f"Photo {n}."} for n in range(photos)]
+    (folder / "captions.json").write_text(json.dumps({"images": names, "annotations": captions}))
     return file, images

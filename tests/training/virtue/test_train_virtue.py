@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from regionsearch.models.registry import ModelRegistry
 from regionsearch.models.runtime import Runtime
 from regionsearch.regions import Box, RegionPrompt
 from regionsearch.training.virtue.adapters import ADAPTED, AdapterSettings
+from regionsearch.training.virtue.batch_plan import BatchPlan
 from regionsearch.training.virtue.distribution import Team
 from regionsearch.training.virtue.frozen_features import FeatureMemory
 from regionsearch.training.virtue.region_caption_data import CaptionSource, read_sources
@@ -60,57 +62,61 @@ def plan(model: Path, shapes: tuple[Path, Path], out: Path, steps: int, **more: 
     return RunPlan(str(model), [shapes[0]], [shapes[1]], out, settings, **more)
 
 
-def found_first(folder: Path, source: CaptionSource) -> float:
-    """The share of regions whose own caption is the nearest of all, by the model as anybody loads it."""
+@dataclass(frozen=True)
+class Trained:
+    """A finished training: losses by step, and the vectors of its pairs (queries, captions) by the model
+    that trained and by the one that `folder` gives to anybody."""
+
+    losses: list[float]
+    in_memory: tuple[np.ndarray, np.ndarray]
+    loaded: tuple[np.ndarray, np.ndarray]
+
+
+def embedded(folder: Path, source: CaptionSource) -> tuple[np.ndarray, np.ndarray]:
     embedder = ModelRegistry(runtime=CPU).embedder(f"virtue:{folder}")
-    queries = embedder.embed_inputs(
-        [
-            ModelInput(load_image(pair.image), pair.query, RegionPrompt(box=Box(*pair.box or ())))
-            for pair in source.pairs
-        ]
+    queries = [
+        ModelInput(load_image(pair.image), pair.query, RegionPrompt(box=Box(*pair.box or ())))
+        for pair in source.pairs
+    ]
+    captions = [ModelInput(text=pair.target) for pair in source.pairs]
+    return embedder.embed_inputs(queries), embedder.embed_inputs(captions)
+
+
+def found_first(queries: np.ndarray, captions: np.ndarray) -> float:
+    """The share of regions whose own caption is the nearest of all."""
+    return float(np.mean((queries @ captions.T).argmax(axis=1) == np.arange(len(queries))))
+
+
+@pytest.fixture(scope="module")
+def trained(model: Path, source: CaptionSource, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    settings = TrainingSettings(
+        steps=24, batch=PAIRS, chunk=PAIRS, learning_rate=RATE, adapters=AdapterSettings(dropout=0.0)
     )
-    captions = embedder.embed_inputs([ModelInput(text=pair.target) for pair in source.pairs])
-    nearest = (queries @ captions.T).argmax(axis=1)
-    return float(np.mean(nearest == np.arange(len(source.pairs))))
+    virtue = load_trainable(str(model), None, CPU, settings, FeatureMemory(PLENTY))
+    folder = tmp_path_factory.mktemp("trained")
+    run = Training(virtue, [source], settings, folder, identity={}, team=Team(), save_every=100)
+    losses = [each["loss"] for each in run.run().history]
+    with torch.no_grad():
+        queries = torch.cat([virtue.encode([virtue.ready_query(pair)]) for pair in source.pairs])
+        captions = torch.cat([virtue.encode([virtue.ready_target(pair)]) for pair in source.pairs])
+    virtue.save_published(folder)
+    return Trained(losses, (queries.numpy(), captions.numpy()), embedded(folder, source))
 
 
 def test_the_loss_falls_and_the_captions_trained_on_are_found_again(
-    model: Path, shapes: tuple[Path, Path], source: CaptionSource, tmp_path: Path
+    model: Path, source: CaptionSource, trained: Trained
 ) -> None:
-    assert found_first(model, source) <= 0.5
-    asked = plan(model, shapes, tmp_path / "out", 28, settings={"adapters": AdapterSettings(dropout=0.0)})
-    report = train_virtue(asked, CPU, Team())
-    losses = [each["loss"] for each in report["history"]]
-    assert losses[0] > np.log(PAIRS)  # no better than chance
-    assert np.mean(losses[-3:]) < 0.1 * losses[0]
-    assert found_first(tmp_path / "out", source) == 1.0
+    assert found_first(*embedded(model, source)) <= 0.5
+    assert trained.losses[0] > np.log(PAIRS)  # no better than chance
+    assert np.mean(trained.losses[-3:]) < 0.1 * trained.losses[0]
+    assert found_first(*trained.loaded) == 1.0
 
 
-def test_a_saved_model_scores_as_the_one_in_memory_did(
-    model: Path, source: CaptionSource, tmp_path: Path
-) -> None:
-    settings = TrainingSettings(steps=3, batch=PAIRS, chunk=3, learning_rate=RATE, warmup=0)
-    trained = load_trainable(str(model), None, CPU, settings, FeatureMemory(PLENTY))
-    state = tmp_path / "state"
-    state.mkdir()
-    Training(trained, [source], settings, state, identity={}, team=Team(), save_every=9).run()
-    trained._network.eval()
-    with torch.no_grad():
-        inputs = [trained.ready_query(pair) for pair in source.pairs]
-        queries = torch.cat([trained.encode([each]) for each in inputs]).numpy()
-        captions = torch.cat([trained.encode([trained.ready_target(pair)]) for pair in source.pairs]).numpy()
-    trained.save_published(tmp_path / "saved")
-    embedder = ModelRegistry(runtime=CPU).embedder(str(tmp_path / "saved"))
-    loaded = embedder.embed_inputs(
-        [
-            ModelInput(load_image(pair.image), pair.query, RegionPrompt(box=Box(*pair.box or ())))
-            for pair in source.pairs
-        ]
-    )
-    np.testing.assert_allclose(loaded, queries, atol=1e-5)
-    texts = embedder.embed_inputs([ModelInput(text=pair.target) for pair in source.pairs])
-    np.testing.assert_allclose(texts, captions, atol=1e-5)
-    np.testing.assert_allclose(loaded @ texts.T, queries @ captions.T, atol=1e-5)
+def test_a_saved_model_scores_as_the_one_in_memory_did(trained: Trained) -> None:
+    for loaded, in_memory in zip(trained.loaded, trained.in_memory, strict=True):
+        np.testing.assert_allclose(loaded, in_memory, atol=1e-5)
+    scores = [queries @ captions.T for queries, captions in (trained.loaded, trained.in_memory)]
+    np.testing.assert_allclose(*scores, atol=1e-5)
 
 
 @pytest.mark.parametrize("layout", ["sharded .bin", "Meta's SAM"])
@@ -142,12 +148,14 @@ def test_what_is_not_trained_is_saved_as_it_was(
     ModelRegistry(runtime=CPU).embedder(f"virtue:{tmp_path / 'out'}")  # reads it all, the copied SAM too
 
 
-def test_a_plain_qwen2_vl_becomes_a_virtue(shapes: tuple[Path, Path], model: Path, tmp_path: Path) -> None:
+def test_a_plain_qwen2_vl_becomes_a_virtue_by_captions_of_whole_pictures(
+    shapes: tuple[Path, Path], model: Path, tmp_path: Path
+) -> None:
     base = write_tiny_qwen2_vl(tmp_path / "base")
     small = {"batch": 2, "chunk": 2}
-    report = train_virtue(
-        plan(base, shapes, tmp_path / "out", 1, sam=str(model / "sam2"), settings=small), CPU, Team()
-    )
+    captions = shapes[0].parent / "captions.json"
+    asked = plan(base, (captions, shapes[1]), tmp_path / "out", 1, sam=str(model / "sam2"), settings=small)
+    report = train_virtue(asked, CPU, Team())
     assert np.isfinite(report["last_loss"])
     embedder = ModelRegistry(runtime=CPU).embedder(str(tmp_path / "out"))
     vectors = embedder.embed_inputs([ModelInput(text="a dog")])
@@ -166,17 +174,21 @@ def test_in_bf16_the_trained_numbers_stay_in_fp32(
 
 
 def test_a_chunk_changes_memory_and_not_the_result(
-    model: Path, source: CaptionSource, tmp_path: Path
+    model: Path, shapes: tuple[Path, Path], source: CaptionSource, tmp_path: Path
 ) -> None:
+    captions = read_sources([shapes[0].parent / "captions.json"], [shapes[1]], 2, 0)[0]
+    both = [source, captions]
+    drawn = BatchPlan([len(each.pairs) for each in both], 4, 1, seed=1).batch(0)
+    assert {number for number, _ in drawn} == {0, 1}  # boxes and whole pictures in one batch
     gradients = []
     for chunk, memory in ((1, 0), (3, PLENTY)):
         settings = TrainingSettings(
-            steps=1, batch=3, chunk=chunk, learning_rate=RATE, adapters=AdapterSettings(dropout=0.0)
+            steps=1, batch=4, chunk=chunk, seed=1, learning_rate=RATE, adapters=AdapterSettings(dropout=0.0)
         )
         encoder = load_trainable(str(model), None, CPU, settings, FeatureMemory(memory))
         folder = tmp_path / str(chunk)
         folder.mkdir()
-        Training(encoder, [source], settings, folder, identity={}, team=Team(), save_every=9).run()
+        Training(encoder, both, settings, folder, identity={}, team=Team(), save_every=9).run()
         gradients.append(gradient_of_first_step(folder))
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
