@@ -104,6 +104,15 @@ def any_wishes(team: Team, wish: bool, device: torch.device) -> bool:
     return bool(said.item())
 
 
+def all_say(team: Team, number: int, device: torch.device) -> bool:
+    """Whether every process says the same number."""
+    if team.size == 1:
+        return True
+    said = torch.tensor([number, -number], device=device)
+    dist.all_reduce(said, dist.ReduceOp.MAX)
+    return bool((said[0] == -said[1]).item())
+
+
 def wait_for_all(team: Team) -> None:
     if team.size > 1:
         dist.barrier()

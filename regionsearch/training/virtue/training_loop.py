@@ -11,12 +11,13 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import torch
 
-from regionsearch.errors import RegionSearchError
+from regionsearch.errors import InvalidRequest, RegionSearchError
 from regionsearch.training.contrastive import Side, cached_gradients
 from regionsearch.training.virtue.batch_plan import BatchPlan
 from regionsearch.training.virtue.batches_ahead import BatchesAhead
 from regionsearch.training.virtue.distribution import (
     Team,
+    all_say,
     any_wishes,
     share_from_first,
     sum_gradients,
@@ -106,6 +107,10 @@ class Training(Generic[Ready]):
             self._state = earlier
             encoder.load_trained(earlier.trained)
             self._optimizer.load_state_dict(dict(earlier.optimizer))
+        if not all_say(team, self._state.step, encoder.device):
+            raise InvalidRequest(
+                f"the processes see different states in {folder}: all of them have to share it"
+            )
         share_from_first(team, self._parameters)
 
     @property
