@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from drawn_photos import DrawnFolder, draw_folder
+from tiny_dual_encoder import write_tiny_dual_encoder
 
 from regionsearch.cli import main
 
@@ -158,6 +159,19 @@ def test_the_compact_networks_learn_captions_and_search_with_them(
     same = {note["image_id"] for note in captions["annotations"] if note["caption"] == asked}
     names = {image["file_name"] for image in captions["images"] if image["id"] in same}
     assert found_first(capsys, data, asked) in names
+
+
+def test_a_dual_encoder_can_be_the_base(
+    drawn: DrawnFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = write_tiny_dual_encoder(tmp_path / "clip")
+    out, data = tmp_path / "model", tmp_path / "data"
+    given = words(drawn, out, "--epochs", "60", "--embedder", f"dual_encoder:{base}")
+    report = report_of(capsys, given)
+    assert report["trained_on"]["after"]["mrr"] > report["trained_on"]["before"]["mrr"]
+    index = ["index", str(drawn.images), "--collection", "c", "--data", str(data), "--workers", "1"]
+    assert main([*index, "--embedder", str(out), "--segmenter", "dummy"]) == 0
+    assert found_first(capsys, data, "red and green").endswith(".png")
 
 
 def test_the_demonstration_prints_what_it_measured(drawn: DrawnFolder) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -197,3 +201,18 @@ def test_backgrounds_move_as_the_cosines_of_random_pairs_do() -> None:
 def test_settings_out_of_range_are_refused_by_their_option(settings: dict[str, float], named: str) -> None:
     with pytest.raises(InvalidRequest, match=named):
         ConnectorSettings(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_compacts_frozen_networks_learn_real_captions_and_no_shuffled_ones(data_folder: Path) -> None:
+    photos = data_folder / "coco_captions"
+    given = ["--images", str(photos / "images"), "--annotations", str(photos / "captions.json"), "--json"]
+    program = [sys.executable, "-m", "regionsearch.training.connector.demonstration", *given]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    gains = report["starts"]["nothing"]["gains"]
+    assert gains["trained"]["mrr"]["mean"] > 2 * gains["trained"]["mrr"]["standard_error"]
+    assert gains["shuffled"]["mrr"]["mean"] < 2 * gains["shuffled"]["mrr"]["standard_error"]
+    # On the embedder itself, wrong captions cannot help either.
+    assert report["starts"]["embedder"]["gains"]["shuffled"]["mrr"]["mean"] < 0
