@@ -30,7 +30,7 @@ EXTRAS = {
     ),
     "faiss-cpu": ("faiss",),
     "benchmarks": ("pyarrow",),
-    "training": ("torch",),
+    "training": ("torch", "peft"),
 }
 MODULES = {name: f"regionsearch.cli.{name}_command" for name in COMMANDS}
 

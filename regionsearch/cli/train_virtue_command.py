@@ -154,28 +154,34 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class _ProgressBar:
-    """Steps, rate, time left and loss on stderr; off a terminal, a line every ten seconds or so."""
+    """Steps, rate, time left and loss on stderr; off a terminal, a line every ten seconds or so. It
+    appears with the first step, so that a refusal before it stands alone."""
 
     def __init__(self, steps: int) -> None:
-        from tqdm import tqdm
-
-        watched = sys.stderr.isatty()
-        self._bar: Any = tqdm(
-            total=steps,
-            unit="step",
-            desc="training",
-            file=sys.stderr,
-            mininterval=0.2 if watched else 10.0,
-            ascii=None if watched else True,
-            dynamic_ncols=watched,
-        )
+        self._steps = steps
+        self._bar: Any = None
 
     def advance(self, steps: int, loss: float) -> None:
+        from tqdm import tqdm
+
+        if self._bar is None:
+            watched = sys.stderr.isatty()
+            self._bar = tqdm(
+                total=self._steps,
+                initial=steps - 1,
+                unit="step",
+                desc="training",
+                file=sys.stderr,
+                mininterval=0.2 if watched else 10.0,
+                ascii=None if watched else True,
+                dynamic_ncols=watched,
+            )
         self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
         self._bar.update(steps - self._bar.n)
 
     def close(self) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
 
 def _summary(report: dict[str, Any]) -> str:
