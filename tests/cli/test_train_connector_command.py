@@ -99,6 +99,22 @@ def test_other_settings_or_data_are_another_run(
     assert "data was" in refusal(capsys, words(fewer, out, "--resume"))
 
 
+def test_a_run_that_was_stopped_while_it_read_goes_on(
+    drawn: DrawnFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model" / "frozen-vectors").mkdir(parents=True)
+    assert report_of(capsys, words(drawn, tmp_path / "model", "--epochs", "2", "--resume"))["epochs"] == 2
+
+
+@pytest.mark.parametrize("more", [(), ("--resume",)])
+def test_the_folder_of_another_model_is_left_alone(
+    drawn: DrawnFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...]
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    assert "holds a model" in refusal(capsys, words(drawn, tmp_path, *more))
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
 def test_what_cannot_be_trained_on_is_refused_at_once(
     drawn: DrawnFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

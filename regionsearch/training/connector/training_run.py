@@ -118,13 +118,16 @@ def _check_folder(plan: ConnectorPlan) -> None:
         raise InvalidRequest(f"--out {plan.out} has a comma, which no model's name can hold", field="out")
     if plan.out.exists() and not plan.out.is_dir():
         raise InvalidRequest(f"--out {plan.out} is no folder", field="out")
-    begun = (plan.out / FILE).exists() or (plan.out / CONFIG_FILE).exists()
+    begun = (plan.out / FILE).exists()
+    if (plan.out / CONFIG_FILE).exists() and not begun:
+        raise InvalidRequest(f"{plan.out} holds a model and no training; give another --out", field="out")
     if begun and not plan.resume:
         raise InvalidRequest(
             f"{plan.out} holds a training already: go on with it by --resume, or give another --out",
             field="out",
         )
-    if plan.resume and not begun:
+    # A run that was stopped while it read the pictures has left vectors alone.
+    if plan.resume and not begun and not (plan.out / CACHE).exists():
         raise InvalidRequest(f"{plan.out} holds no training that could go on", field="out")
 
 
