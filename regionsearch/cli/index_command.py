@@ -121,11 +121,17 @@ def _engine(settings: Any, models: Any, workers: int | None, images: int) -> Any
     """The engine that suits the models: those on the CPU run in several processes, those of torch in
     one for each GPU; `workers` sets how many, by default as the images are worth it."""
     from indexer.engines import InProcess, Prefetching, Processes, device_processes
-    from regionsearch.models.registry import ON_PROCESSOR, resolve
+    from regionsearch.models.checkpoints import locate
+    from regionsearch.models.connector.connector_folder import read_config
+    from regionsearch.models.registry import PACKAGED, resolve
 
     worth_several = images >= WORTH_SEVERAL_PROCESSES
-    kinds = {resolve("embedder", settings.embedder).kind, resolve("segmenter", settings.segmenter).kind}
-    if kinds <= ON_PROCESSOR:
+    embedder = resolve("embedder", settings.embedder)
+    if embedder.kind == "connector":
+        # It computes where the embedder does that it stands on.
+        embedder = resolve("embedder", read_config(locate(embedder.location)).base.name)
+    kinds = {embedder.kind, resolve("segmenter", settings.segmenter).kind}
+    if kinds <= PACKAGED:
         count = workers or ((os.cpu_count() or 1) if worth_several else 1)
         return Processes(settings, count) if count > 1 else InProcess(settings, models)
     devices = settings.runtime.devices()

@@ -33,10 +33,9 @@ SEGMENTERS: Mapping[str, str] = {
     "dummy": "regionsearch.models.dummy:load_segmenter",
     "sam2": "regionsearch.models.sam2:load_segmenter",
 }
-ON_PROCESSOR = frozenset({"compact", "connector", "dummy"})
-"""Kinds that compute on the CPU whatever device is asked for, several processes side by side."""
 PACKAGED = frozenset({"compact", "dummy"})
-"""Kinds whose weights come with their packages: anybody may ask for them."""
+"""Kinds whose weights come with their packages: anybody may ask for them. They compute on the CPU
+whatever device is asked for, best in several processes side by side."""
 DEFAULT_EMBEDDER = "compact"
 DEFAULT_SEGMENTER = "compact"
 
