@@ -9,6 +9,8 @@ from pathlib import Path
 
 from regionsearch.errors import InvalidRequest
 
+_DOTS = (".", "..")
+
 
 @dataclass(frozen=True, slots=True)
 class ModelReference:
@@ -24,7 +26,8 @@ class ModelReference:
 
     @classmethod
     def parse(cls, text: str) -> ModelReference:
-        """Relative folders become absolute, so that a reference means the same wherever it is read.
+        """Relative folders become absolute, so that a reference means the same wherever it is read; those
+        that are not spelt as paths (`models/clip`) if they are there, since hub names look alike.
 
         Raises InvalidRequest, naming what is wrong, for anything not of the form above.
         """
@@ -41,7 +44,9 @@ class ModelReference:
                 raise InvalidRequest(f"{setting!r} in {text!r} is not OPTION=VALUE", field="embedder")
             if name in options:
                 raise InvalidRequest(f"{text!r} gives {name!r} twice", field="embedder")
-            options[name] = _absolute(value)
+            # A plain value (`positions=later`) means no file that happens to have its name.
+            is_place = "/" in value or value.endswith(".pt")
+            options[name] = _absolute(value) if is_place or value in _DOTS else value
         return cls(kind, _absolute(location), dict(sorted(options.items())))
 
     def check_options(self, known: Mapping[str, object]) -> None:
@@ -88,7 +93,14 @@ class ModelReference:
 
 
 def _absolute(location: str) -> str:
-    """A path that is spelt as one, made absolute; hub names and plain values as they are."""
-    if location.startswith(("/", "./", "../", "~")) or location in (".", ".."):
+    """A path, spelt as one or there as one, made absolute; hub names as they are."""
+    if location.startswith(("/", "./", "../", "~")) or location in _DOTS or (location and _exists(location)):
         return str(Path(os.path.expanduser(location)).absolute())  # noqa: PTH111 - see checkpoints.locate
     return location
+
+
+def _exists(location: str) -> bool:
+    try:
+        return Path(location).exists()
+    except (OSError, ValueError):
+        return False  # no name that a file can have

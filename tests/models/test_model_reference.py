@@ -43,6 +43,25 @@ def test_a_relative_folder_means_the_same_wherever_it_is_read(
     assert ModelReference.parse("m:~nobody-of-this-name/x").location.endswith("~nobody-of-this-name/x")
 
 
+def test_a_folder_that_is_there_is_meant_however_it_is_spelt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models" / "x").mkdir(parents=True)
+    (tmp_path / "first").mkdir()
+    (tmp_path / "sam.pt").touch()
+    monkeypatch.chdir(tmp_path)
+    reference = ModelReference.parse("m:models/x,sam=models/x,positions=first,weights=sam.pt,head=models/y")
+    assert reference.location == str(tmp_path / "models" / "x")
+    assert reference.options["sam"] == str(tmp_path / "models" / "x")
+    assert reference.options["weights"] == str(tmp_path / "sam.pt")
+    assert (reference.options["positions"], reference.options["head"]) == ("first", "models/y")
+    assert ModelReference.parse("m:first").location == str(tmp_path / "first")
+    monkeypatch.chdir(tmp_path / "models")
+    assert ModelReference.parse(str(reference)) == reference
+    assert ModelReference.parse("m:models/x").location == "models/x"
+    assert ModelReference.parse("m:" + "n" * 5000).location == "n" * 5000
+
+
 @pytest.mark.parametrize("text", ["", ":", "m:", ":/x", "m,", "m,a", "m,a=", "m,=1", "m,a=1,a=2", ",a=1"])
 def test_what_is_no_reference_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest):
