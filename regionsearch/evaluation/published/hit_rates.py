@@ -13,18 +13,22 @@ from regionsearch.evaluation.published.benchmark_inputs import Retrieval
 
 Vectors = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
+EQUAL = 1e-6
+"""Scores closer than this are equal. Inner products of one vector with two equal ones differ by up to 1e-7:
+the matrix product adds in another order by row, and networks by place in their batch."""
+
 
 def hit_rate(scores: NDArray[np.floating], correct: NDArray[np.bool_], k: int) -> float:
     """Whether a right candidate is among the first k, 0 to 1; 0 when none is right.
 
-    Equal scores are in no order: the hit counts with the chance that a random order puts a right one
-    within the first k. (The official programs leave the order of ties to their sort.)
+    Equal scores (to EQUAL) are in no order: the hit counts with the chance that a random order puts a
+    right one within the first k. (The official programs leave the order of ties to their sort.)
     """
     if not correct.any():
         return 0.0
     best = scores[correct].max()
-    tied = scores == best
-    places = k - int((scores > best).sum())
+    tied = np.abs(scores - best) <= EQUAL
+    places = k - int((scores > best + EQUAL).sum())
     count, right = int(tied.sum()), int((tied & correct).sum())
     if places <= 0:
         return 0.0

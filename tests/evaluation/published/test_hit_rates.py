@@ -43,6 +43,22 @@ def test_each_query_chooses_among_its_own_candidates() -> None:
     assert hits_of(every, queries.__getitem__, vectors.__getitem__, (1, 2)).tolist() == [[0, 1], [0, 1]]
 
 
+@pytest.mark.parametrize("count", [3, 7, 10, 33])
+def test_candidates_with_equal_vectors_are_in_no_order_wherever_they_stand(count: int) -> None:
+    random = np.random.default_rng(0)
+    # The same vector many times: a matrix product gives rows of it different last digits.
+    candidates = np.repeat(random.normal(size=(1, 1536)).astype(np.float32), count, axis=0)
+    candidates /= np.linalg.norm(candidates[0])
+    queries = random.normal(size=(count, 1536)).astype(np.float32)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    inputs = [BenchmarkInput(str(number)) for number in range(count)]
+    right = [np.array([number]) for number in range(count)]
+    hits = hits_of(
+        Retrieval("x", inputs, inputs, None, right), queries.__getitem__, candidates.__getitem__, (1,)
+    )
+    assert hits[:, 0] == pytest.approx(1 / count)
+
+
 def test_the_mean_is_over_queries_and_a_draw_takes_a_picture_with_all_its_queries() -> None:
     resampled = Resampled(["a", "a", "a", "b"])
     draws = resampled.means(np.array([1.0, 1.0, 1.0, 0.0]))
