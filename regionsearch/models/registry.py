@@ -7,12 +7,14 @@ so that a client, or a user of one model, never pays for another.
 from __future__ import annotations
 
 import importlib
+import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
-from regionsearch.errors import ModelNotFound, ModelUnavailable
+from regionsearch.errors import InvalidRequest, ModelNotFound, ModelUnavailable
 from regionsearch.models.embedder import Embedder
 from regionsearch.models.folder_kind import Role, folder_kind
 from regionsearch.models.reference import ModelReference
@@ -57,8 +59,12 @@ class ModelRegistry:
         """Raises ModelNotFound for a kind that is not registered, InvalidRequest for a reference that
         cannot be read, ModelUnavailable when packages or weights are missing or not the expected ones."""
         reference = resolve("embedder", name)
+        key = str(reference)
+        # Without the lock: who has a model need not wait until another one is loaded.
+        known = self._embedders.get(key)
+        if known is not None:
+            return known
         with self._lock:
-            key = str(reference)
             if key not in self._embedders:
                 loaded = _load("embedder", reference, EMBEDDERS, self._runtime)
                 self._embedders[key] = cast(Embedder, loaded)
@@ -67,8 +73,12 @@ class ModelRegistry:
     def segmenter(self, name: str) -> Segmenter:
         """Raises what `embedder` does."""
         reference = resolve("segmenter", name)
+        key = str(reference)
+        # Without the lock: who has a model need not wait until another one is loaded.
+        known = self._segmenters.get(key)
+        if known is not None:
+            return known
         with self._lock:
-            key = str(reference)
             if key not in self._segmenters:
                 loaded = _load("segmenter", reference, SEGMENTERS, self._runtime)
                 self._segmenters[key] = cast(Segmenter, loaded)
@@ -81,13 +91,21 @@ class ModelRegistry:
             self._segmenters.clear()
 
 
+def is_path(name: str) -> bool:
+    """Whether a name is spelt as the bare path of a folder, not as a reference."""
+    return name.startswith(("/", "./", "../", "~"))
+
+
 def resolve(role: Role, name: str) -> ModelReference:
     """The reference that a name means. Raises ModelNotFound and InvalidRequest, see ModelRegistry."""
     known = EMBEDDERS if role == "embedder" else SEGMENTERS
-    if name.startswith(("/", "./", "../", "~")):
+    if is_path(name):
         folder, comma, options = name.partition(",")
-        name = f"{folder_kind(role, Path(folder).expanduser())}:{folder}{comma}{options}"
-    reference = ModelReference.parse(name)
+        # Path's own raises for a user unknown here.
+        kind = folder_kind(role, Path(os.path.expanduser(folder)))  # noqa: PTH111
+        name = f"{kind}:{folder}{comma}{options}"
+    with _blaming(role):
+        reference = ModelReference.parse(name)
     if reference.kind not in known:
         raise ModelNotFound(
             f"there is no {role} named {reference.kind!r}; there are: {', '.join(sorted(known))}",
@@ -99,10 +117,22 @@ def resolve(role: Role, name: str) -> ModelReference:
 def _load(role: Role, reference: ModelReference, known: Mapping[str, str], runtime: Runtime) -> object:
     module, _, function = known[reference.kind].partition(":")
     try:
-        return getattr(importlib.import_module(module), function)(reference, runtime)
+        with _blaming(role):
+            return getattr(importlib.import_module(module), function)(reference, runtime)
     except ModuleNotFoundError as error:
         raise ModelUnavailable(
             f"{role} {reference.kind!r} needs the package {error.name!r}, which is not installed "
             "(docs/quickstart.md lists what each model needs)",
             field=role,
         ) from error
+
+
+@contextmanager
+def _blaming(role: Role) -> Iterator[None]:
+    """References are read without knowing whose they are; the caller of a segmenter is told of that."""
+    try:
+        yield
+    except InvalidRequest as error:
+        if error.field in (None, "embedder"):
+            error.field = role
+        raise

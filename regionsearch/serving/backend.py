@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 from regionsearch.collection import Collection, DataDirectory
 from regionsearch.config import Limits
-from regionsearch.errors import ModelNotFound, ModelUnavailable, RegionSearchError
+from regionsearch.errors import CollectionNotFound, ModelNotFound, ModelUnavailable, RegionSearchError
 from regionsearch.ingest import Pipeline, check_models
 from regionsearch.models.folder_kind import Role
-from regionsearch.models.registry import PACKAGED, ModelRegistry, resolve
+from regionsearch.models.reference import ModelReference
+from regionsearch.models.registry import PACKAGED, ModelRegistry, is_path, resolve
 from regionsearch.search.engine import SearchEngine
 from regionsearch.serving.calls import Turnstile
 
@@ -35,7 +36,13 @@ class Backend:
 
         A collection that cannot be prepared (made by another model, its model not installed, damaged)
         is an error in the log; the others are served, and calls that need what is wrong are told so.
+
+        Raises InvalidRequest, ModelNotFound or ModelUnavailable for an allowed model that is none: whoever
+        starts the server misspelt it.
         """
+        for allowed in self.allowed_models:
+            if not _is("segmenter", allowed):
+                resolve("embedder", allowed)
         for name in self.directory.collection_names():
             try:
                 self.engine.prepare(self.directory.collection(name))
@@ -62,19 +69,34 @@ class Backend:
 
         Raises ModelNotFound, naming what there is, for a model that the server was not told to offer.
         """
-        reference = resolve(role, name)
-        if reference.kind in PACKAGED:
-            return
-        offered = {str(resolve(role, allowed)) for allowed in self.allowed_models if _is(role, allowed)}
-        for stored in self.directory.collection_names():
-            spec = self.directory.collection(stored).spec
-            offered.add(spec.embedder.name if role == "embedder" else spec.segmenter.name)
-        if str(reference) not in offered:
+        if is_path(name):
+            # Not resolved, which would look into the folder and tell the client what lies there.
+            reference = ModelReference.parse(f"{role}:{name}")
+        else:
+            reference = resolve(role, name)
+            if reference.kind in PACKAGED:
+                return
+        offered = self._offered(role)
+        asked = (reference.location, reference.options) if is_path(name) else reference
+        if asked not in [(one.location, one.options) if is_path(name) else one for one in offered]:
+            there_are = sorted({str(one) for one in offered} | PACKAGED)
             raise ModelNotFound(
-                f"this server does not offer the {role} {str(reference)!r}; it offers: "
-                f"{', '.join(sorted(offered | PACKAGED))} (serve --allow-model adds one)",
+                f"this server does not offer the {role} {name!r}; it offers: "
+                f"{', '.join(there_are)} (serve --allow-model adds one)",
                 field=role,
             )
+
+    def _offered(self, role: Role) -> list[ModelReference]:
+        """Besides packaged models."""
+        offered = [resolve(role, allowed) for allowed in self.allowed_models if _is(role, allowed)]
+        for name in self.directory.collection_names():
+            try:
+                spec = self.directory.collection(name).spec
+            except CollectionNotFound:
+                continue  # deleted since its name was read
+            used = spec.embedder.name if role == "embedder" else spec.segmenter.name
+            offered.append(ModelReference.parse(used))
+        return offered
 
     def pipeline(self, collection: Collection) -> Pipeline:
         """A pipeline that brings images into this collection; each call needs its own."""
