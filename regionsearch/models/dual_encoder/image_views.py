@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ from transformers.models.siglip2.image_processing_pil_siglip2 import get_image_s
 from regionsearch.errors import InvalidRequest, ModelUnavailable
 from regionsearch.images import Image
 from regionsearch.models.checkpoints import read_json
+from regionsearch.models.crops import MAX_ELONGATION
 from regionsearch.models.dual_encoder.patch_grid import PatchGrid
 from regionsearch.models.dual_encoder.settings import Family, Settings
 
@@ -117,7 +119,8 @@ class SquareViews:
             asked = {"size": {"height": view.side[0], "width": view.side[1]}, "do_resize": True}
             if hasattr(self._processor, "do_center_crop"):
                 asked["do_center_crop"] = False
-        return _processed(self._processor, view.image, asked)["pixel_values"][0]
+        image = view.image if view.side is not None else _middle(view.image)
+        return _processed(self._processor, image, asked)["pixel_values"][0]
 
     def _view(self, image: Image, side: int, *, cut: bool) -> View:
         patches = side // self._patch
@@ -160,6 +163,25 @@ class FlexibleViews:
         processed = _processed(self._processor, view.image, {"max_num_patches": self._patches})
         # The processor pads to the most patches; batches here are of one length, so nothing needs it.
         return processed["pixel_values"][0, : view.tokens]
+
+
+def _middle(image: Image) -> Image:
+    """Of an image that is longer than MAX_ELONGATION times its shorter side, that much around its middle.
+
+    The processor enlarges all of an image before it cuts the middle square out of it: one pixel by sixty
+    thousand would become nine gigabytes.
+    """
+    most = math.ceil(MAX_ELONGATION * min(image.height, image.width))
+    rows, columns = _around(image.height, most), _around(image.width, most)
+    if rows.start == columns.start == 0:
+        return image
+    return Image(np.ascontiguousarray(image.pixels[rows, columns]))
+
+
+def _around(length: int, most: int) -> slice:
+    """About the `most` middle ones of `length` pixels, about the same middle."""
+    start = max(0, (length - most) // 2)
+    return slice(start, length - start)
 
 
 def _processed(processor: Any, image: Image, asked: dict[str, Any]) -> Any:

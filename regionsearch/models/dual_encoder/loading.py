@@ -67,6 +67,8 @@ def load_embedder(reference: ModelReference, runtime: Runtime) -> DualEncoder:
     config = _config(folder, family)
     views = load_views(folder, family, config.vision_config, settings)
     tokens = WordTokens(folder, family, config.text_config.max_position_embeddings)
+    if family == "clip":
+        _check_end(tokens.encode(["a"])[0], config.text_config.eos_token_id, folder)
     model = _model(files, folder, family, config, dtype).to(device)
     digest = weights_hash(
         [*files, folder / "config.json", *preprocessor_files(folder), *tokens.files],
@@ -121,6 +123,22 @@ def _config(folder: Path, family: Family) -> Any:
     ):
         raise ModelUnavailable(f"{folder} reads images or patches that are not square", field="embedder")
     return config
+
+
+def _check_end(numbers: list[int], end: int, folder: Path) -> None:
+    """CLIP reads a text's vector at its end token. transformers looks for the number that config.json says
+    (for 2, which old files say wrongly, at the highest number) and reads the start token where there is
+    none: all texts would have one vector, and nobody would be told.
+
+    numbers: a text's. Raises ModelUnavailable when they do not end with the end token.
+    """
+    wanted = max(numbers) if end == 2 else end
+    if wanted not in numbers or numbers.index(wanted) != len(numbers) - 1:
+        raise ModelUnavailable(
+            f"the tokenizer in {folder} ends texts with token {numbers[-1]}, which is not the end token of "
+            f"its config.json ({end})",
+            field="embedder",
+        )
 
 
 def _model(files: list[Path], folder: Path, family: Family, config: Any, dtype: torch.dtype) -> Any:

@@ -214,6 +214,36 @@ def test_a_region_that_clips_middle_square_leaves_out_has_its_own_vector(
     assert regions[0] @ regions[1] < 0.99
 
 
+@pytest.mark.parametrize("upright", [False, True])
+def test_a_very_long_image_is_not_enlarged_beyond_what_is_seen_of_it(
+    folders: dict[Family, Path],
+    embedders: dict[Family, Embedder],
+    monkeypatch: pytest.MonkeyPatch,
+    upright: bool,
+) -> None:
+    def turned(image: Image) -> Image:
+        return Image(np.ascontiguousarray(image.pixels.transpose(1, 0, 2))) if upright else image
+
+    long = turned(photo(18, 40, 2001))
+    expected = published_images(folders["clip"], "clip", [long])[0]
+    resize = Pillow.Image.resize
+    made: list[int] = []
+
+    def watched(picture: Pillow.Image, size: tuple[int, int], *args: Any, **named: Any) -> Pillow.Image:
+        made.append(size[0] * size[1])
+        return resize(picture, size, *args, **named)
+
+    monkeypatch.setattr(Pillow.Image, "resize", watched)
+    found, line = (
+        embedders["clip"].embed_query(EncodableQuery(image=image)).image
+        for image in (long, turned(photo(19, 1, 20_000)))
+    )
+    assert found is not None
+    assert line is not None
+    assert found @ expected > 0.999
+    assert 0 < max(made) <= 21 * SIDE**2
+
+
 def test_a_squeezed_frame_is_seen_whole_in_one_pass(folders: dict[Family, Path]) -> None:
     squeezed = ModelRegistry().embedder(f"dual_encoder:{folders['clip']},frame=squeeze")
     image = photo(10, 32, 96)

@@ -75,6 +75,20 @@ def _lose_a_weight(folder: Path) -> None:
     save_file(tensors, folder / "model.safetensors")
 
 
+def _end_texts_with(folder: Path, end: int) -> None:
+    text = json.loads((folder / "config.json").read_text("utf-8"))["text_config"]
+    _rewrite(folder / "config.json", text_config={**text, "eos_token_id": end})
+
+
+def test_an_end_token_that_old_configurations_name_wrongly_is_found(
+    tmp_path: Path, embedders: dict[Family, Embedder]
+) -> None:
+    folder = write_tiny_dual_encoder(tmp_path / "clip", "clip")
+    _end_texts_with(folder, 2)
+    read = ModelRegistry().embedder(str(folder)).embed_texts(TEXTS)
+    assert np.abs(read - embedders["clip"].embed_texts(TEXTS)).max() < 1e-6
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -91,6 +105,7 @@ def _lose_a_weight(folder: Path) -> None:
             lambda f: _rewrite(f / "preprocessor_config.json", image_processor_type="ViTImageProcessor"),
             "is for ViTImageProcessor",
         ),
+        (lambda f: _end_texts_with(f, 49407), r"ends texts with token \d+, .* config.json \(49407\)"),
         (_lose_a_weight, "lack visual_projection.weight"),
     ],
 )
