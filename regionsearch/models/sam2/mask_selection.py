@@ -17,7 +17,7 @@ the place of the thing that it belongs to, nor the other way round."""
 SMALLEST_WEIGHT = 0.2
 """Of the tiniest masks, beside 1 for one that fills the picture."""
 LEAST_NEW = 0.1
-"""Share of a mask that must not be covered yet by masks of about its size."""
+"""Share of a mask that must not be covered yet by masks of about its size, as long as others have more."""
 
 
 def quality_order(predicted_iou: Array, stability: Array) -> NDArray[np.intp]:
@@ -65,8 +65,9 @@ def choose(quality: Array, areas: Array, shared: Array, limit: int) -> NDArray[n
 
     Greedy. The gain of a mask is quality × size weight × the share of it that masks of about its size
     (LIKE_SIZED) have not covered yet; what is covered twice counts twice. The largest gain is taken,
-    of equal ones the better, then the earlier mask, until no mask has LEAST_NEW left to cover. A mask over
-    FRAME of the picture is never taken.
+    of equal ones the better, then the earlier mask, until no mask has LEAST_NEW left to cover. Places that
+    are left then go to the others by quality × size weight: a person is no less a thing for the shirt and
+    the trousers that were taken before. A mask over FRAME of the picture is never taken.
     """
     ratio = areas[:, None] / areas[None, :]
     competing = (ratio < LIKE_SIZED) & (ratio > 1 / LIKE_SIZED)
@@ -85,7 +86,8 @@ def choose(quality: Array, areas: Array, shared: Array, limit: int) -> NDArray[n
         chosen.append(best)
         open_to[best] = False
         covered += taken_share[:, best]
-    return np.array(chosen, dtype=np.intp)
+    others = [int(index) for index in ties[np.argsort(-_steps(worth)[ties], kind="stable")] if open_to[index]]
+    return np.array([*chosen, *others][:limit], dtype=np.intp)
 
 
 def _steps(values: Array) -> Array:

@@ -24,7 +24,7 @@ from regionsearch.models.segmenter import DEFAULT_ENTITY_LIMIT, SegmenterInfo
 from regionsearch.regions import Mask, RegionPrompt, validate_within
 
 MAX_ENTITY_LIMIT = 1024
-PREPROCESSING = 1
+PREPROCESSING = 2
 """Version of everything besides weights and options that decides what is found; raised when that changes."""
 
 

@@ -100,7 +100,10 @@ def chosen_slowly(quality: NDArray[np.float64], masks: Masks, limit: int) -> lis
         if not offers:
             break
         chosen.append(min(offers)[2])
-    return chosen
+    worth = quality * size_weight(areas)
+    rest = [n for n in range(len(masks)) if n not in chosen and areas[n] <= FRAME]
+    rest.sort(key=lambda n: (-round(float(worth[n]), 4), -round(quality[n], 4), n))
+    return [*chosen, *rest][:limit]
 
 
 @given(st.data(), several_masks(), st.integers(1, 8))
@@ -118,7 +121,22 @@ def test_a_part_and_its_whole_do_not_compete_but_twins_do() -> None:
     masks[1, 3:7, 3:7] = True  # a part of it
     masks[2, 2:14, 2:13] = True  # the thing again, a column less
     shared = shared_cells(torch.from_numpy(masks).flatten(1)) / 256
-    assert choose(np.array([0.9, 0.8, 0.89]), np.diagonal(shared), shared, 3).tolist() == [0, 1]
+    assert choose(np.array([0.9, 0.8, 0.89]), np.diagonal(shared), shared, 3).tolist() == [0, 1, 2]
+
+
+def test_a_person_is_chosen_beside_the_clothes_when_there_is_room() -> None:
+    masks = np.zeros((4, 64, 64), dtype=np.bool_)
+    masks[0, 10:60, 20:40] = True  # a person
+    masks[1, 20:38, 20:40] = True  # the shirt: better, and more than a quarter of the person
+    masks[2, 38:60, 20:40] = True  # the trousers
+    masks[3, 10:20, 26:34] = True  # the head
+    quality = np.array([0.85, 0.98, 0.97, 0.96])
+    shared = shared_cells(torch.from_numpy(masks).flatten(1)) / 64**2
+    chosen = choose(quality, np.diagonal(shared), shared, 32).tolist()
+    # What clothes cover already comes last, not never.
+    assert sorted(chosen) == [0, 1, 2, 3]
+    assert chosen[-1] == 0
+    assert 0 not in choose(quality, np.diagonal(shared), shared, 3)
 
 
 def test_the_frame_is_no_entity() -> None:
