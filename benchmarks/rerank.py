@@ -1,14 +1,15 @@
 """What reading the best again brings and costs, on annotated photos.
 
     python benchmarks/rerank.py --images DIR --annotations FILE [--embedder E] [--segmenter S]
-        [--pixels original|thumbnail] [--top N ...] [--weights W ...] [--questions N] [--timed N]
-        [--json FILE]
+        [--pixels original|thumbnail] [--methods M ...] [--kinds K ...] [--top N ...] [--weights W ...]
+        [--questions N] [--timed N] [--json FILE]
 
 Indexes the photos with automatic entities and kept pixels, asks the questions of `regionsearch eval coco`
-(words; a region; a region with words) once as they are and once for each setting of `rerank: pairwise`, and
-judges all rankings by the same measures, with ratios to joint scoring alone whose intervals are paired. The
-settings: each of --top at the default weight, and each of --weights at the default number. Then it times
-whole searches of the engine, in turns with and without, each model pass computed anew.
+(words; a region; a region with words) once as they are and once for each setting of `rerank`, and judges all
+rankings by the same measures, with ratios to joint scoring alone (and of `pairwise_instructed` to `pairwise`)
+whose intervals are paired. The settings, for each of --methods that can read such questions: each of --top
+at the default weight, and each of --weights at the default number. Then it times whole searches of the
+engine, in turns with and without, each model pass computed anew.
 
 Give --images and --annotations several times, in pairs, to judge folders together.
 """
@@ -26,7 +27,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -58,12 +59,17 @@ from regionsearch.models.embedder import Embedder, ModelInput
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.regions import Box, RegionPrompt
 from regionsearch.search import Hit, Query, Rerank, SearchEngine
-from regionsearch.search.query import DEFAULT_RERANK_WEIGHT, DEFAULT_RERANKED
+from regionsearch.search.query import DEFAULT_RERANK_WEIGHT, DEFAULT_RERANKED, RERANK_METHODS
 
 BATCH = 16
 LIMIT = 10
 """Images in a timed answer."""
 WARM_UP = 2
+KINDS = {
+    "text_to_image": class_questions,
+    "region_to_image": region_questions,
+    "composed": composed_questions,
+}
 
 
 class ReadOnceEmbedder(RememberingEmbedder):
@@ -164,9 +170,16 @@ class Asker:
         return self._engine.search(self._index.collection, query).hits
 
 
-def settings_of(options: argparse.Namespace) -> dict[str, Rerank]:
-    named = {f"top {top_n}": Rerank(top_n=top_n) for top_n in options.top}
-    return named | {f"top {DEFAULT_RERANKED}, weight {w:g}": Rerank(weight=w) for w in options.weights}
+def settings_of(options: argparse.Namespace, kind: str) -> dict[str, Rerank]:
+    """Those of the methods that can read questions of the kind, by name."""
+    methods = [method for method in options.methods if method == "pairwise" or kind == "composed"]
+    settings = [Rerank(method, top_n=top_n) for method in methods for top_n in options.top]
+    settings += [Rerank(method, weight=weight) for method in methods for weight in options.weights]
+    return {_named(setting): setting for setting in settings}
+
+
+def _named(setting: Rerank) -> str:
+    return f"{setting.method}, top {setting.top_n}, weight {setting.weight:g}"
 
 
 def sampled(questions: list[Question], count: int) -> list[Question]:
@@ -180,17 +193,13 @@ def quality(index: Indexed, models: ModelRegistry, options: argparse.Namespace) 
     asker = Asker(index, ReadOnceModels(models))
     images = len(index.photos.images)
     weights = np.concatenate([np.ones((1, images), dtype=np.int64), image_weights(images)])
-    kinds = {
-        "text_to_image": class_questions(index.photos),
-        "region_to_image": region_questions(index.photos),
-        "composed": composed_questions(index.photos),
-    }
     report: dict[str, Any] = {}
-    for kind, questions in kinds.items():
-        block = Block(sampled(questions, options.questions), index.numbers, weights)
+    for kind in options.kinds:
+        settings = settings_of(options, kind)
+        block = Block(sampled(KINDS[kind](index.photos), options.questions), index.numbers, weights)
         rankings: dict[str, list[Ranking]] = {}
         for done, question in enumerate(block.questions):
-            for name, again in {"joint": None, **settings_of(options)}.items():
+            for name, again in {"joint": None, **settings}.items():
                 found = index.ranking(asker.ask(question, images, again))
                 rankings.setdefault(name, []).append(found.without(block.left_out(question)))
             _say(f"{kind}: {done + 1} of {len(block.questions)}")
@@ -199,14 +208,23 @@ def quality(index: Indexed, models: ModelRegistry, options: argparse.Namespace) 
             name: {**shown(values), "ratio": ratio(values, [figures["joint"]])}
             for name, values in figures.items()
         }
+        for name, setting in settings.items():
+            plain = _named(replace(setting, method="pairwise"))
+            if plain != name and plain in figures:
+                report[kind][name]["ratio_to_pairwise"] = ratio(figures[name], [figures[plain]])
     return report
 
 
 def cost(index: Indexed, models: ModelRegistry, options: argparse.Namespace) -> dict[str, Any]:
-    """Median milliseconds of a whole search with a region, and of its stage `rerank`, in turns."""
+    """Median milliseconds of a whole search with a region, and of what reading adds, in turns.
+
+    The questions have words when a method needs them.
+    """
     asker = Asker(index, models)
-    questions = sampled(region_questions(index.photos), WARM_UP + options.timed)
-    settings = {"joint": None, **{f"top {top_n}": Rerank(top_n=top_n) for top_n in options.top}}
+    kind = "region_to_image" if set(options.methods) == {"pairwise"} else "composed"
+    questions = sampled(KINDS[kind](index.photos), WARM_UP + options.timed)
+    again_settings = [Rerank(method, top_n=top_n) for method in options.methods for top_n in options.top]
+    settings = {"joint": None, **{_named(setting): setting for setting in again_settings}}
     spent: dict[str, list[float]] = {name: [] for name in settings}
     for done, question in enumerate(questions):
         for name, again in settings.items():
@@ -218,6 +236,7 @@ def cost(index: Indexed, models: ModelRegistry, options: argparse.Namespace) -> 
         _say(f"timing: {done + 1} of {len(questions)}")
     plain = np.array(spent["joint"])
     return {
+        "kind": kind,
         "queries": len(plain),
         "joint": {"p50_ms": float(np.median(plain))},
         **{
@@ -240,15 +259,17 @@ def table(report: Mapping[str, Any]) -> str:
     ]
     for kind, block in report["kinds"].items():
         lines.append(f"\n{kind}: {block['queries']} questions, chance {block['chance']:.3f}")
-        lines.append(f"{'':<24}{'mAP':>7}{'P@1':>8}   mAP over joint")
+        lines.append(f"{'':<44}{'mAP':>7}{'P@1':>8}   {'mAP over joint':<24}over pairwise")
         for name, figures in block.items():
             if isinstance(figures, dict):
-                low, high = figures["ratio"]["map_ci95"]
                 lines.append(
-                    f"{name:<24}{figures['map']:>7.3f}{figures['p1']:>8.3f}   "
-                    f"{figures['ratio']['map']:.3f} ({low:.3f} to {high:.3f})"
+                    f"{name:<44}{figures['map']:>7.3f}{figures['p1']:>8.3f}   "
+                    f"{_with_interval(figures['ratio']):<24}"
+                    f"{_with_interval(figures.get('ratio_to_pairwise'))}".rstrip()
                 )
-    lines.append(f"\ncost: {report['cost']['queries']} region queries of {LIMIT} images, medians")
+    lines.append(
+        f"\ncost: {report['cost']['queries']} queries ({report['cost']['kind']}) of {LIMIT} images, medians"
+    )
     for name, figures in report["cost"].items():
         if isinstance(figures, dict):
             more = (
@@ -257,8 +278,15 @@ def table(report: Mapping[str, Any]) -> str:
                 if "times_joint" in figures
                 else ""
             )
-            lines.append(f"{name:<24}{figures['p50_ms']:>7.0f} ms{more}")
+            lines.append(f"{name:<44}{figures['p50_ms']:>7.0f} ms{more}")
     return "\n".join(lines)
+
+
+def _with_interval(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    low, high = found["map_ci95"]
+    return f"{found['map']:.3f} ({low:.3f} to {high:.3f})"
 
 
 def _say(what: str) -> None:
@@ -272,6 +300,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--embedder", default="compact")
     parser.add_argument("--segmenter", default="compact")
     parser.add_argument("--pixels", default="original", choices=("original", "thumbnail"))
+    parser.add_argument("--methods", nargs="+", default=list(RERANK_METHODS), choices=RERANK_METHODS)
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--top", type=int, nargs="*", default=[8, 16, DEFAULT_RERANKED, 64], metavar="N")
     parser.add_argument("--weights", type=float, nargs="*", default=[0.25, 1.0, 2.0, 1000.0], metavar="W")
     parser.add_argument("--questions", type=int, default=0, help="of each kind at most; 0: all")

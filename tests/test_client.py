@@ -100,6 +100,7 @@ async def test_both_clients_give_equal_answers(client: Client, address: str) -> 
             {"image_id": "p4", "entity": 1, "include_self": True, "weights": {"global": 0}},
             {"vector": stored.vectors[0], "limit": 3, "masks": False},
             {"text": "a red thing", "rerank": "pairwise", "rerank_top": 4, "rerank_weight": 2.5},
+            {"image": picture(2), "text": "red", "rerank": "pairwise_instructed"},
         ):
             one, two = client.search("photos", **query), await other.search("photos", **query)
             assert (one.hits, one.regions, one.background) == (two.hits, two.regions, two.background)

@@ -81,8 +81,9 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument(
         "--rerank",
-        choices=("pairwise",),
-        help="read the best again, each with the question; the collection must keep pixels",
+        choices=("pairwise", "pairwise_instructed"),
+        help="read the best again, each with the question, `pairwise_instructed` with its words on both "
+        "sides; the collection must keep pixels",
     )
     parser.add_argument(
         "--rerank-top", type=whole_number, metavar="N", help="how many are read again (default: 32)"

@@ -14,7 +14,7 @@ from regionsearch.regions import Box, Mask, RegionPrompt
 
 PixelsKept = Literal["none", "thumbnail", "original"]
 LabelSource = Literal["given", "predicted"]
-RerankMethod = Literal["pairwise"]
+RerankMethod = Literal["pairwise", "pairwise_instructed"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,6 +224,7 @@ class Client:
         weights: of the parts of the score by name. include_self: image_id may be among its own hits.
         rerank: `pairwise` reads the best `rerank_top` (1 to 256, 32 unless said) again, each with the
         query, from the pixels that the collection keeps; `rerank_weight` is what that counts (0.5).
+        `pairwise_instructed` reads them with the text as well, and needs a text beside a picture.
         masks, payload, parts: whether the answer has them.
 
         Raises InvalidRequest, InvalidRegion, InvalidImage, NotAccepted, CollectionNotFound, ImageNotFound;

@@ -40,6 +40,7 @@ PIXELS_KEPT: dict[PixelsKept, collections_pb2.PixelsKept] = {
 }
 RERANK_METHODS: dict[RerankMethod, search_pb2.RerankMethod] = {
     "pairwise": search_pb2.RERANK_METHOD_PAIRWISE,
+    "pairwise_instructed": search_pb2.RERANK_METHOD_PAIRWISE_INSTRUCTED,
 }
 _MISSING = object()
 

@@ -103,7 +103,9 @@ class SearchEngine:
         embedder = self._models.embedder(collection.spec.embedder.name)
         question = query_input(query, encoded, embedder.info.accepts)
         entities = [hit.entity.index for hit in found.hits[: asked.top_n]]
-        reading = read_again(collection, embedder, question, found.records[: asked.top_n], entities)
+        instruction = query.text if asked.method == "pairwise_instructed" else None
+        records = found.records[: asked.top_n]
+        reading = read_again(collection, embedder, question, records, entities, instruction)
         return answer_again(found.hits, found.totals, reading, asked.weight)
 
     def _open(self, collection: Collection) -> _Opened:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,8 @@ PART_NAMES = ("entity", "global", "text_entity", "text_image")
 """The signals of joint scoring that exist today, in the order in which they are shown."""
 STAGES = ("decode", "segment", "encode", "entity_arm", "global_arm", "fetch", "joint", "rerank", "serialise")
 
-RerankMethod = Literal["pairwise"]
+RerankMethod = Literal["pairwise", "pairwise_instructed"]
+RERANK_METHODS: tuple[RerankMethod, ...] = get_args(RerankMethod)
 DEFAULT_RERANKED = 32
 """Three times the default limit: enough for a misplaced image to come into the answer, at a model's pass
 for each. docs/rerank.md compares numbers."""
@@ -31,9 +32,11 @@ DEFAULT_RERANK_WEIGHT = 0.5
 class Rerank:
     """The best of the joint ranking are read again, each with the query.
 
-    method: `pairwise`, by the collection's own embedder. top_n: how many, 1 to 256; may be more or
-    less than the images asked for. weight: what a deviation of the reading counts beside the weighted
-    sum of joint scoring, above 0, at most 1,000 (which all but silences joint scoring).
+    method: both by the collection's own embedder; `pairwise` reads an image as it is stored,
+    `pairwise_instructed` with the query's text as its instruction, for a query that has a text beside
+    pixels. top_n: how many, 1 to 256; may be more or less than the images asked for. weight: what a
+    deviation of the reading counts beside the weighted sum of joint scoring, above 0, at most 1,000
+    (which all but silences joint scoring).
     """
 
     method: RerankMethod = "pairwise"

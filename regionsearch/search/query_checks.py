@@ -8,7 +8,7 @@ import numpy as np
 
 from regionsearch.config import Limits
 from regionsearch.errors import InvalidRequest
-from regionsearch.search.query import MAX_RERANKED, Query, Rerank
+from regionsearch.search.query import MAX_RERANKED, RERANK_METHODS, Query, Rerank
 from regionsearch.search.weights import MAX_WEIGHT, resolve_weights
 
 LEAST_VECTOR_LENGTH = 1e-6
@@ -56,6 +56,8 @@ def check_query(query: Query, limits: Limits) -> None:
                 field="rerank",
             )
         _check_rerank(query.rerank)
+        if query.rerank.method == "pairwise_instructed":
+            _check_instructed(query)
     _check_text(query.text, limits)
     if not 1 <= query.limit <= limits.hits:
         raise InvalidRequest(
@@ -98,9 +100,10 @@ def parts_of(query: Query) -> tuple[str, ...]:
 
 
 def _check_rerank(rerank: Rerank) -> None:
-    if rerank.method != "pairwise":
+    if rerank.method not in RERANK_METHODS:
         raise InvalidRequest(
-            f"rerank: there is no method {rerank.method!r}; there is: pairwise", field="rerank.method"
+            f"rerank: there is no method {rerank.method!r}; there is: {', '.join(RERANK_METHODS)}",
+            field="rerank.method",
         )
     if not 1 <= rerank.top_n <= MAX_RERANKED:
         raise InvalidRequest(
@@ -111,6 +114,22 @@ def _check_rerank(rerank: Rerank) -> None:
         raise InvalidRequest(
             f"rerank: weight is {rerank.weight}; it must be above 0 and at most {MAX_WEIGHT:g}",
             field="rerank.weight",
+        )
+
+
+def _check_instructed(query: Query) -> None:
+    """Raises InvalidRequest where the words on the candidates' side would be missing or say nothing."""
+    if query.text is None:
+        raise InvalidRequest(
+            "rerank: pairwise_instructed reads the candidates with the query's text, and it has none; "
+            "give a text, or use pairwise",
+            field="rerank.method",
+        )
+    if query.image is None and query.encoded_image is None and query.image_id is None:
+        raise InvalidRequest(
+            "rerank: pairwise_instructed needs a picture beside the text; words alone would be compared with "
+            "themselves; give an image or an image_id, or use pairwise",
+            field="rerank.method",
         )
 
 

@@ -1,8 +1,11 @@
 """Third phase: the best of the joint ranking are read again, each with what was asked, by the model itself.
 
-Joint scoring compares what was stored of an image before anybody asked. The pairwise reading gives the
-model both sides in its own words: instruction, query picture and region as one input; the candidate's
-kept pixels with its matched entity as region as another; and takes the cosine of the two.
+Joint scoring compares what was stored of an image before anybody asked. The reading gives the model both
+sides in its own words: instruction, query picture and region as one input; the candidate's kept pixels
+with its matched entity as region as another; and takes the cosine of the two. By `pairwise` the candidate
+is read as it is stored, without words of the caller: from the pixels that were indexed that gives the
+vector of its entity once more. By `pairwise_instructed` it is read with the query's instruction, which no
+stored vector knows.
 
 How it enters the score. The cosines of the n images are standardised among themselves, counted from the
 least similar of them, and added to the weighted sums of joint scoring with a weight. So the second
@@ -87,8 +90,10 @@ def read_again(
     question: ModelInput,
     records: Sequence[ImageRecord],
     entities: Sequence[int],
+    instruction: str | None = None,
 ) -> Reading:
-    """Reads n candidates with the question; entities: of each its matched one.
+    """Reads n candidates with the question; entities: of each its matched one. instruction: what they are
+    read with, the bare words; None reads them as they are stored.
 
     A candidate that was deleted or replaced since its record was fetched has no pixels any more that
     its entity lies in, and is left out of the reading.
@@ -97,7 +102,7 @@ def read_again(
     [asked] = embedder.embed_inputs([embedder.worded(question, "query")])
     places: list[int] = []
     cosines: list[float] = []
-    for batch in _batches(_candidate_inputs(collection, records, entities)):
+    for batch in _batches(_candidate_inputs(collection, records, entities, instruction)):
         worded = [embedder.worded(given, "candidate") for _, given in batch]
         vectors = embedder.embed_inputs(worded).astype(np.float64)
         places.extend(place for place, _ in batch)
@@ -124,7 +129,10 @@ def answer_again(
 
 
 def _candidate_inputs(
-    collection: Collection, records: Sequence[ImageRecord], entities: Sequence[int]
+    collection: Collection,
+    records: Sequence[ImageRecord],
+    entities: Sequence[int],
+    instruction: str | None,
 ) -> Iterator[tuple[int, ModelInput]]:
     """(place among the records, input), decoded as they are asked for."""
     for place, (record, entity) in enumerate(zip(records, entities, strict=True)):
@@ -134,7 +142,7 @@ def _candidate_inputs(
             continue
         if stored.number == record.number:
             image = kept_image(stored)
-            yield place, ModelInput(image, None, entity_region(stored, entity, image))
+            yield place, ModelInput(image, instruction, entity_region(stored, entity, image))
 
 
 def _batches(inputs: Iterable[tuple[int, ModelInput]]) -> Iterator[list[tuple[int, ModelInput]]]:

@@ -34,6 +34,7 @@ from regionsearch.search.query import (
     MatchedEntity,
     Query,
     Rerank,
+    RerankMethod,
     UsedRegion,
 )
 from regionsearch.v1 import search_pb2 as pb
@@ -44,6 +45,12 @@ LABEL_SOURCES = {
     None: types_pb2.LABEL_SOURCE_UNSPECIFIED,
     "given": types_pb2.LABEL_SOURCE_GIVEN,
     "predicted": types_pb2.LABEL_SOURCE_PREDICTED,
+}
+RERANK_METHODS: dict[int, RerankMethod] = {
+    # Whoever names none means this one; a value that is unknown is refused before.
+    pb.RERANK_METHOD_UNSPECIFIED: "pairwise",
+    pb.RERANK_METHOD_PAIRWISE: "pairwise",
+    pb.RERANK_METHOD_PAIRWISE_INSTRUCTED: "pairwise_instructed",
 }
 
 
@@ -73,9 +80,8 @@ def query_from_message(request: pb.SearchRequest, limits: Limits) -> Query:
 
 
 def _rerank_of(message: pb.Rerank) -> Rerank:
-    # There is one method, and whoever names none means it; a value that is unknown was refused before.
     return Rerank(
-        "pairwise",
+        RERANK_METHODS[message.method],
         message.top_n if message.HasField("top_n") else DEFAULT_RERANKED,
         message.weight if message.HasField("weight") else DEFAULT_RERANK_WEIGHT,
     )

@@ -68,12 +68,13 @@ def answer(capsys: pytest.CaptureFixture[str], words: list[str]) -> dict[str, An
     return parsed
 
 
+@pytest.mark.parametrize("method", ["pairwise", "pairwise_instructed"])
 def test_a_directory_and_a_server_read_again_alike(
-    served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str
 ) -> None:
     (tmp_path / "query.png").write_bytes(photo(3))
     question = ["--image", str(tmp_path / "query.png"), "--box", "10,10,42,39", "--text", "blue"]
-    again = ["--rerank", "pairwise", "--rerank-top", "5", "--rerank-weight", "2.5", "--limit", "8"]
+    again = ["--rerank", method, "--rerank-top", "5", "--rerank-weight", "2.5", "--limit", "8"]
     words = ["search", "--collection", "c", *question, *again]
     here = answer(capsys, [*words, "--data", str(served.data)])
     there = answer(capsys, [*words, "--address", served.address])
@@ -99,6 +100,7 @@ def test_the_table_says_which_images_were_read_again(
     ("collection", "more", "named"),
     [
         ("bare", ["--rerank", "pairwise"], "original"),
+        ("c", ["--rerank", "pairwise_instructed"], "needs a picture beside the text"),
         ("c", ["--rerank-top", "4"], "--rerank-top needs --rerank"),
         ("c", ["--rerank-weight", "4"], "--rerank-weight needs --rerank"),
         ("c", ["--rerank", "pairwise", "--rerank-top", "257"], "256"),

@@ -41,6 +41,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"text": "dog", "weights": {"text_entity": 0.0, "text_image": 0.0}}, "weights"),
     ({"vector": VECTOR, "rerank": Rerank()}, "rerank"),
     ({"text": "dog", "rerank": Rerank("twice")}, "rerank.method"),
+    ({"image": IMAGE, "rerank": Rerank("pairwise_instructed")}, "rerank.method"),
+    ({"image_id": "a", "entity": 0, "rerank": Rerank("pairwise_instructed")}, "rerank.method"),
+    ({"text": "dog", "rerank": Rerank("pairwise_instructed")}, "rerank.method"),
     ({"text": "dog", "rerank": Rerank(top_n=0)}, "rerank.top_n"),
     ({"text": "dog", "rerank": Rerank(top_n=257)}, "rerank.top_n"),
     ({"text": "dog", "rerank": Rerank(weight=0.0)}, "rerank.weight"),
@@ -65,6 +68,9 @@ def test_a_query_that_cannot_be_answered_names_the_field_at_fault(parts: dict[st
         {"text": "dog", "weights": {"text_entity": 0.0}},
         {"text": "dog", "limit": 1000, "rerank": Rerank(top_n=256, weight=1000.0)},
         {"image_id": "a", "rerank": Rerank(top_n=1)},
+        {"image": IMAGE, "text": "dog", "rerank": Rerank("pairwise_instructed")},
+        {"encoded_image": b"x", "text": "dog", "rerank": Rerank("pairwise_instructed")},
+        {"image_id": "a", "text": "dog", "rerank": Rerank("pairwise_instructed")},
     ],
 )
 def test_a_query_that_makes_sense_is_let_through(parts: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ from regionsearch.models.registry import ModelRegistry
 from regionsearch.regions import Box, Mask, Point, RegionPrompt
 from regionsearch.search import Answer, Query, Rerank, SearchEngine, rerank
 from regionsearch.search.joint_scoring import ranking
-from regionsearch.search.query import PART_NAMES, STAGES
+from regionsearch.search.query import PART_NAMES, STAGES, RerankMethod
 from regionsearch.search.rerank import Reading, entity_region
 
 MODELS = ModelRegistry()
@@ -189,16 +189,18 @@ def test_an_answer_read_again_is_full_ordered_and_explained(
     assert set(answer.timing_ms) == set(STAGES)
 
 
+@pytest.mark.parametrize("method", ["pairwise", "pairwise_instructed"])
 def test_the_reading_is_the_cosine_of_both_sides_as_the_model_reads_them(
-    collection: Collection, engine: SearchEngine
+    collection: Collection, engine: SearchEngine, method: RerankMethod
 ) -> None:
-    query = asked(QUESTIONS[1], 20, Rerank(top_n=20))
+    query = asked(QUESTIONS[1], 20, Rerank(method, top_n=20))
+    said = query.text if method == "pairwise_instructed" else None
     answer = engine.search(collection, query)
     used = RegionPrompt(mask=answer.regions[0].mask)
     [question] = EMBEDDER.embed_inputs([ModelInput(query.image, query.text, used)])
     for hit in answer.hits:
         picture = drawn(int(hit.image_id))
-        candidate = ModelInput(picture, None, RegionPrompt(mask=hit.entity.mask))
+        candidate = ModelInput(picture, said, RegionPrompt(mask=hit.entity.mask))
         [vector] = EMBEDDER.embed_inputs([candidate])
         assert hit.rerank is not None
         assert hit.rerank.raw == pytest.approx(float(question @ vector), abs=1e-6)
@@ -230,6 +232,61 @@ def test_a_thing_that_is_what_region_and_words_say_together_rises(
     assert ids(answer) == ["flag", "apart", "plain"]
     readings = {hit.image_id: hit.rerank.raw for hit in answer.hits if hit.rerank is not None}
     assert readings == pytest.approx({"flag": 1.0, "apart": 0.5**0.5, "plain": 0.0}, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("query", "part"),
+    [
+        (Query(image=drawn(3), region=RegionPrompt(box=Box(4, 6, 40, 30))), "entity"),
+        (Query(image_id="07", entity=0), "entity"),
+        (Query(text="a red thing"), "text_entity"),
+    ],
+    ids=["box", "indexed entity", "text"],
+)
+def test_from_the_pixels_that_were_indexed_pairwise_says_a_stored_signal_once_more(
+    directory: DataDirectory, engine: SearchEngine, query: Query, part: str
+) -> None:
+    """A region, or words, against the entity as it was indexed: joint scoring had that cosine already."""
+    name = f"mixed-{'text' if query.text else query.image_id or 'box'}"
+    made = directory.create_collection(collection_spec(name, EMBEDDER, SEGMENTER, pixels="original"))
+    # Things of several colours, so that cosines are not 0 or 1.
+    for number in range(20):
+        image = drawn(number)
+        boxes = [Box(6, 8, 25 + number, 34), Box(1, 1, 10 + number, 39)]
+        made.upsert([record_of(f"{number:02}", image, boxes, png_of(image))])
+    hits = engine.search(made, asked(query, 19, Rerank(top_n=19))).hits
+    read = {hit.image_id: hit.rerank.raw for hit in hits if hit.rerank is not None}
+    assert len(read) == 19
+    assert len({round(raw, 4) for raw in read.values()}) > 2
+    assert read == pytest.approx({hit.image_id: hit.parts[part].raw for hit in hits}, abs=1e-6)
+
+
+def test_read_with_the_words_a_candidate_need_only_show_what_they_do_not_say(
+    directory: DataDirectory, engine: SearchEngine
+) -> None:
+    """Asked with a red region and the word `blue`. Read as it is stored, the thing that is half red and
+    half blue is what was asked, and the red one is half of it. This model adds words to pixels, so read
+    with `blue` as well every candidate has the blue that was said: the red one then has all of it, and the
+    flag more blue than was asked."""
+    made = directory.create_collection(collection_spec("told", EMBEDDER, SEGMENTER, pixels="original"))
+    pictures = {
+        "flag": flat([("red", (20, 10, 30, 30)), ("blue", (30, 10, 40, 30))]),
+        "green": flat([("green", (20, 10, 40, 30))]),
+        "red": flat([("red", (20, 10, 40, 30))]),
+    }
+    made.upsert([record_of(name, it, [Box(20, 10, 40, 30)], png_of(it)) for name, it in pictures.items()])
+    query = Query(image=pictures["red"], region=RegionPrompt(box=Box(20, 10, 40, 30)), text="blue", limit=3)
+
+    def read(method: RerankMethod) -> dict[str, float]:
+        answer = engine.search(made, asked(query, 3, Rerank(method, weight=1000)))
+        return {hit.image_id: hit.rerank.raw for hit in answer.hits if hit.rerank is not None}
+
+    stored, told = read("pairwise"), read("pairwise_instructed")
+    assert list(stored) == ["flag", "red", "green"]
+    assert stored == pytest.approx({"flag": 1.0, "red": 0.5**0.5, "green": 0.0}, abs=1e-6)
+    assert list(told) == ["red", "flag", "green"]
+    # Red at 0° and blue at 90°: asked at 45°; the flag, with the blue that was said, at 67.5°.
+    assert told == pytest.approx({"red": 1.0, "flag": np.cos(np.pi / 8), "green": 0.5}, abs=1e-6)
 
 
 def test_the_same_question_read_again_twice_gets_the_same_answer(

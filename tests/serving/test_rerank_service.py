@@ -37,6 +37,27 @@ def test_a_rerank_that_says_nothing_is_pairwise_with_the_defaults(service: Servi
     assert all(hit.HasField("rerank") for hit in one.hits)
 
 
+def test_images_are_read_with_the_words_when_that_is_asked_for(service: Service, filled: str) -> None:
+    query: dict[str, Any] = {"image": png(4), "box": (30, 0, 60, 40), "text": "green", "limit": 6}
+    plain = service.client.search(filled, **query, rerank="pairwise", rerank_top=12)
+    told = service.client.search(filled, **query, rerank="pairwise_instructed", rerank_top=12)
+    # The dummy adds words to pixels: what both sides were told makes them more alike.
+    least = [min(hit.rerank.raw for hit in answer.hits if hit.rerank) for answer in (plain, told)]
+    assert least[1] > least[0] + 0.1
+
+
+@pytest.mark.parametrize(
+    ("query", "missing"),
+    [({"text": "green"}, "picture"), ({"image": png(4)}, "text"), ({"image_id": "p01"}, "text")],
+)
+def test_words_for_the_candidates_need_a_text_and_a_picture(
+    service: Service, filled: str, query: dict[str, Any], missing: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=f"pairwise_instructed.*{missing}") as caught:
+        service.client.search(filled, **query, rerank="pairwise_instructed")
+    assert caught.value.field == "rerank.method"
+
+
 def test_what_was_found_is_left_out_with_the_parts(service: Service, filled: str) -> None:
     full = service.client.search(filled, text="red", rerank="pairwise")
     lean = service.client.search(filled, text="red", rerank="pairwise", parts=False)

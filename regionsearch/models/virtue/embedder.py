@@ -178,7 +178,8 @@ class VirtueEmbedder:
         return vectors
 
     def worded(self, given: ModelInput, role: InputRole) -> ModelInput:
-        """A candidate as it is read at indexing, a query with its instruction; a mask becomes its box."""
+        """A candidate without words as it is read at indexing, all else with its instruction; a mask becomes
+        its box."""
         if given.image is None:
             return ModelInput(text=None if given.text is None else templates.query_text_words(given.text))
         region = given.region

@@ -140,6 +140,15 @@ def test_a_query_reads_picture_and_region_with_its_instruction(abc_embedder: Abc
     np.testing.assert_array_equal(found.global_arm, found.image)
 
 
+def test_a_candidate_with_words_is_read_as_an_instructed_picture(abc_embedder: AbcEmbedder) -> None:
+    region = RegionPrompt(box=THING)
+    plain, told = (
+        abc_embedder.row(abc_embedder.worded(ModelInput(PICTURE, text, region), "candidate"))
+        for text in (None, "the red one")
+    )
+    assert (plain.instructed, told.instructed) == (False, True)
+
+
 def test_a_region_without_words_finds_itself(abc_embedder: AbcEmbedder) -> None:
     """What is asked without words is embedded as what is stored."""
     stored = abc_embedder.embed_images([PICTURE], [_entities(PICTURE, THING)])[0]

@@ -19,7 +19,7 @@ from regionsearch.ingest.pipeline import EncodedImage, Pipeline
 from regionsearch.ingest.upserting import upsert_images
 from regionsearch.models.embedder import ModelInput
 from regionsearch.models.registry import ModelRegistry
-from regionsearch.regions import Box, Point, RegionPrompt
+from regionsearch.regions import Box, Mask, Point, RegionPrompt
 from regionsearch.search import Query, Rerank, SearchEngine
 
 COLOURS = [(220, 20, 20), (20, 160, 40), (20, 40, 220)]
@@ -78,6 +78,53 @@ def test_both_sides_are_read_in_the_words_of_training(
     for hit, candidate in zip(hits, candidates, strict=True):
         assert hit.rerank is not None
         assert hit.rerank.raw == pytest.approx(float(question @ candidate), abs=1e-5)
+
+
+def test_instructed_candidates_are_read_with_the_words_of_the_question(
+    collection: Collection, embedder_name: str
+) -> None:
+    embedder = MODELS.embedder(embedder_name)
+    region = RegionPrompt(box=Box(8, 10, 40, 40))
+    again = Rerank("pairwise_instructed")
+    query = Query(image=picture(0), region=region, text="the same, but blue", limit=2, rerank=again)
+    hits = SearchEngine(MODELS).search(collection, query).hits
+    inputs = [ModelInput(picture(0), asked_words([8, 10, 40, 40]), region)]
+    for hit in hits:
+        words = asked_words([int(value) for value in hit.entity.box])
+        inputs.append(ModelInput(picture(int(hit.image_id)), words, RegionPrompt(box=Box(*hit.entity.box))))
+    question, *candidates = embedder.embed_inputs(inputs)
+    for hit, candidate in zip(hits, candidates, strict=True):
+        assert hit.rerank is not None
+        assert hit.rerank.raw == pytest.approx(float(question @ candidate), abs=1e-5)
+
+
+def asked_words(corners: list[int]) -> str:
+    return f"<|image_pad|>\nthe same, but blue\nReferring object bbox: {corners}"
+
+
+def test_a_box_read_again_is_the_stored_signal_and_a_mask_is_asked_as_its_box(
+    collection: Collection,
+) -> None:
+    """Joint scoring asks a mask as SAM's mask; where things are read as in training, it is a box, as the
+    entities were. That is something new."""
+    corner = np.zeros((60, 84), dtype=np.bool_)
+    corner[10:40, 8:12] = corner[36:40, 8:40] = True
+    readings = {}
+    for name, region in (
+        ("box", RegionPrompt(box=Box(8, 10, 40, 40))),
+        ("mask", RegionPrompt(mask=Mask.from_array(corner))),
+    ):
+        query = Query(image=picture(0), region=region, limit=2, rerank=Rerank())
+        hits = sorted(SearchEngine(MODELS).search(collection, query).hits, key=lambda hit: hit.image_id)
+        readings[name] = [
+            (hit.entity.index, hit.rerank.raw, hit.parts["entity"].raw) for hit in hits if hit.rerank
+        ]
+    assert len(readings["box"]) == len(readings["mask"]) == 2
+    for (entity, raw, stored), (other, asked, joint) in zip(readings["box"], readings["mask"], strict=True):
+        assert raw == pytest.approx(stored, abs=1e-5)
+        assert abs(asked - joint) > 1e-4
+        if entity == other:
+            assert asked == pytest.approx(raw, abs=1e-5)
 
 
 def test_a_region_that_virtue_cannot_read_is_refused_before_anything_is_read(
