@@ -52,6 +52,8 @@ def _entries(file: Path) -> list[Any]:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise InvalidRequest(f"cannot read {file}: {error.strerror}", field="annotations") from error
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"{file} is not UTF-8: {error.reason}", field="annotations") from error
     try:
         if text.lstrip().startswith("["):
             return list(json.loads(text))

@@ -66,7 +66,7 @@ def task_files(given: Sequence[Path], names: Sequence[str] = ()) -> dict[str, li
     given: Parquet files, called after their task or in a folder called so; or folders that hold
     `TASK/*.parquet` or `TASK.parquet`. names: tasks that are wanted, all by default.
     Raises InvalidRequest for an unknown task, a file of no task, a folder without any, a wanted task
-    without files.
+    without files, and a task with files of several folders or one file twice: its queries would count twice.
     """
     for name in names:
         if name not in TASKS:
@@ -75,6 +75,10 @@ def task_files(given: Sequence[Path], names: Sequence[str] = ()) -> dict[str, li
     for path in given:
         for name, files in (_of_folder(path) if path.is_dir() else _of_file(path)).items():
             found.setdefault(name, []).extend(files)
+    for name, files in found.items():
+        if len({file.parent.resolve() for file in files}) > 1 or len(set(files)) < len(files):
+            named = ", ".join(map(str, files))
+            raise InvalidRequest(f"the task {name!r} is given more than once: {named}", field="annotations")
     for name in names:
         if name not in found:
             raise InvalidRequest(f"there is no file of the task {name!r}", field="annotations")

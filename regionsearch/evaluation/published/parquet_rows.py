@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,13 +59,14 @@ def texts_of(value: Any, column: str, file: Path, row: int) -> list[str]:
 
 
 def numbers_of(value: Any, count: int, column: str, file: Path, row: int) -> list[float]:
-    """The value as so many numbers, each as it is stored (an int stays one). Raises as `text_of` does."""
+    """The value as so many finite numbers, each as it is stored (an int stays one). Raises as `text_of` does."""
     if (
         not isinstance(value, list)
         or len(value) != count
         or not all(isinstance(one, int | float) and not isinstance(one, bool) for one in value)
+        or not all(map(math.isfinite, value))
     ):
-        raise _wrong(file, column, row, f"{count} numbers", value)
+        raise _wrong(file, column, row, f"{count} finite numbers", value)
     return list(value)
 
 

@@ -96,9 +96,10 @@ def test_a_limit_of_controlled_pairs_counts_pictures(tmp_path: Path) -> None:
         ('{"image": "a", "prompt_0": "p"}', "'desc_0' is no text"),
         ('{"image": "a", "pairs": ["p"]}', "no list of objects"),
         ("[]", "holds no pair"),
+        ('{"image": "Müller"}', "is not UTF-8"),
     ],
 )
 def test_pairs_of_another_form_are_named(tmp_path: Path, content: str, message: str) -> None:
-    (tmp_path / "x.json").write_text(content)
+    (tmp_path / "x.json").write_text(content, encoding="latin-1")
     with pytest.raises(InvalidRequest, match=message):
         ctrlbench.read_pairs(tmp_path / "x.json")

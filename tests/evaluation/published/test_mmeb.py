@@ -199,6 +199,18 @@ def test_unknown_tasks_and_files_are_named(tmp_path: Path) -> None:
         task_files([tmp_path], ["OVEN"])
 
 
+def test_parts_of_a_task_are_read_together_but_nothing_twice(tmp_path: Path) -> None:
+    for part in range(2):
+        write_parquet(tmp_path / "a" / "GQA" / f"test-0000{part}-of-00002.parquet", [INSTRUCT])
+    whole = write_parquet(tmp_path / "b" / "GQA.parquet", [INSTRUCT])
+    parts = task_files([tmp_path / "a"])["GQA"]
+    assert [path.name[:10] for path in parts] == ["test-00000", "test-00001"]
+    assert task_files(parts)["GQA"] == parts
+    for twice in ([tmp_path / "a", tmp_path / "b"], [whole, whole], [tmp_path / "a", parts[1]]):
+        with pytest.raises(InvalidRequest, match="'GQA' is given more than once"):
+            task_files(twice)
+
+
 @pytest.mark.parametrize(
     ("task", "changed", "message"),
     [

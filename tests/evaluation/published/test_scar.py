@@ -110,7 +110,9 @@ def test_each_kind_of_model_gets_the_words_and_the_region_that_it_reads(
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"bbox": [1, 2, 3]}, r"row 0: column 'bbox'.*4 numbers"),
+        ({"bbox": [1, 2, 3]}, r"row 0: column 'bbox'.*4 finite numbers"),
+        ({"bbox": [1.0, 2.0, float("nan"), 4.0]}, r"row 0: column 'bbox'.*4 finite numbers"),
+        ({"bbox": [1.0, 2.0, float("inf"), 4.0]}, r"row 0: column 'bbox'.*4 finite numbers"),
         ({"tgt_text": []}, r"row 0: column 'tgt_text'.*one text or more"),
         ({"qry_image_path": 7}, r"row 0: column 'qry_image_path'.*text"),
     ],
