@@ -11,9 +11,17 @@ from typing import Any
 
 import pytest
 from drawn_photos import DrawnFolder, draw_folder
-from published_files import objects_of, write_ctrlbench, write_karpathy, write_parquet, write_scar
+from published_files import (
+    objects_of,
+    scar_rows,
+    write_ctrlbench,
+    write_karpathy,
+    write_parquet,
+    write_scar,
+)
 
 from regionsearch.cli import main
+from regionsearch.images import image_size
 
 PHOTOS = 12
 DUMMY = ["--embedder", "dummy"]
@@ -72,6 +80,21 @@ def test_scar_in_a_process_of_its_own_prints_json_alone(folder: DrawnFolder, sca
     assert subset["boxes"]["beyond_picture"] == 0
     assert report["published"]["columns"] == ["ADE20K"]
     assert report["published"]["rows"]["VIRTUE-2B"] == {"ADE20K": 27.5}
+
+
+def test_boxes_that_leave_their_picture_are_counted_on_every_side(
+    folder: DrawnFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = scar_rows(folder)[0]
+    height, width = image_size((folder.images / row["qry_image_path"]).read_bytes())
+    inside = [[0.0, 0.0, width, height], [-0.5, -0.5, width + 1.0, height + 1.0]]
+    beyond = [[-9.0, 5.0, 20.0, 9.0], [5.0, -9.0, 9.0, 20.0], [5.0, 5.0, width, 9.0], [5.0, 5.0, 9.0, height]]
+    rows = [{**row, "bbox": [float(number) for number in box]} for box in [*inside, *beyond]]
+    file = write_parquet(tmp_path / "boxes.parquet", rows)
+    words = ["eval", "scar", "--annotations", str(file), "--images", str(folder.images), *DUMMY]
+    boxes = report_of(words, capsys)["subsets"]["boxes"]["boxes"]
+    assert boxes["beyond_picture"] == len(beyond)
+    assert boxes["farthest_edge"] == pytest.approx(max(1 + 5 / width, 1 + 5 / height))
 
 
 def test_scar_s_table_stands_above_the_published_one(
@@ -242,6 +265,25 @@ def test_captions_and_pictures_of_both_datasets(
     assert report_of([*flickr, "--limit", "4"], capsys)["i2t"]["queries"] == 4
     assert main(coco) == 0
     assert "caption to picture" in capsys.readouterr().out
+
+
+def test_a_missing_picture_is_lost_in_both_directions(
+    folder: DrawnFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_karpathy(folder, tmp_path / "dataset.json")
+    images = tmp_path / "images"
+    images.mkdir()
+    for picture in folder.images.iterdir():
+        if picture.name != "000.png":
+            (images / picture.name).write_bytes(picture.read_bytes())
+    words = ["eval", "flickr30k", "--annotations", str(file), "--images", str(images), *DUMMY]
+    report = report_of([*words, "--skip-missing"], capsys)
+    i2t, t2i = report["i2t"], report["t2i"]
+    # The picture as a query, its caption as a query, the picture as a candidate; the caption still
+    # stands among the others' candidates.
+    assert report["left_out"] == {"queries": 2, "candidates": 1, "images": 1, "first": ["000.png"]}
+    assert (i2t["queries"], i2t["candidates"]) == (PHOTOS - 2, PHOTOS - 1)
+    assert (t2i["queries"], t2i["candidates"]) == (PHOTOS - 2, PHOTOS - 2)
 
 
 def test_a_cache_answers_the_second_run(

@@ -139,15 +139,15 @@ def _kept(subset: ScarSubset, embedded: EmbeddedRetrieval) -> ScarSubset:
 
 
 def _boxes(subset: ScarSubset, embedded: EmbeddedRetrieval, images: ImageFiles) -> dict[str, Any]:
-    """Whether boxes are in pixels of their pictures: how many leave them, and how far the farthest edge
-    lies in widths or heights of the picture."""
+    """Whether boxes are in pixels of their pictures: how many leave them, on any side, and how far the
+    farthest right or lower edge lies in widths or heights of the picture."""
     reach, beyond = 0.0, 0
     for number in embedded.kept:
         row = subset.rows[number]
         height, width = images.size(row.image)
-        _, _, x1, y1 = row.box
+        x0, y0, x1, y1 = row.box
         reach = max(reach, x1 / width, y1 / height)
-        beyond += x1 > width + OVERHANG or y1 > height + OVERHANG
+        beyond += min(x0, y0) < -OVERHANG or x1 > width + OVERHANG or y1 > height + OVERHANG
     return {"beyond_picture": beyond, "farthest_edge": reach}
 
 
