@@ -59,7 +59,7 @@ def texts_of(value: Any, column: str, file: Path, row: int) -> list[str]:
 
 
 def numbers_of(value: Any, count: int, column: str, file: Path, row: int) -> list[float]:
-    """The value as so many finite numbers, each as it is stored (an int stays one). Raises as `text_of` does."""
+    """The value as so many finite numbers, each as it is stored (an int stays one). Raises as `text_of`."""
     if (
         not isinstance(value, list)
         or len(value) != count
