@@ -46,6 +46,7 @@ class IndexJob:
         self._progress = progress
         self._limits = limits or Limits()
         self._clock = StepClock()
+        self._stop = threading.Event()
         self._batch: list[EncodedImage] = []
         self._running: deque[tuple[Future[BatchResult], list[str]]] = deque()
         # Content hash of what is being computed → later images of the same bytes.
@@ -53,21 +54,24 @@ class IndexJob:
         self.report = IndexReport(workers=engine.workers)
 
     def run(self, images: Iterable[SourceImage], stop: threading.Event | None = None) -> IndexReport:
-        """Returns when everything is stored, or, once `stop` is set before the last image was taken,
-        when what was being computed is: then `report.stopped` is true. Errors of a model or of the
-        storage are raised; what had been stored stays stored."""
+        """Returns when everything is stored, or, once `stop` is set before the computing of the last
+        image has begun, when what was being computed is: then `report.stopped` is true. Errors of a model
+        or of the storage are raised; what had been stored stays stored."""
         started = time.perf_counter()
+        self._stop = stop or threading.Event()
         try:
             for image in images:
-                if stop is not None and stop.is_set():
+                if self._stop.is_set():
                     self.report.stopped = True
-                    self._drop_waiting()
                     break
                 self._take(image)
             else:
                 self._send()
-            while self._running:
-                self._finish_oldest()
+            while self._running or self._batch:
+                if self._stop.is_set():
+                    self._drop_waiting()
+                if self._running:
+                    self._finish_oldest()
         finally:
             loading = self._engine.load_seconds
             self.report.load_seconds += loading
@@ -105,6 +109,8 @@ class IndexJob:
             return
         while len(self._running) >= BATCHES_AHEAD * self._engine.workers:
             self._finish_oldest()
+            if self._stop.is_set():
+                return  # `run` drops it
         batch, self._batch = self._batch, []
         digests = [content_hash(image.data) for image in batch]
         self._running.append((self._engine.submit(batch), digests))
@@ -152,7 +158,9 @@ class IndexJob:
 
     def _drop_waiting(self) -> None:
         """When told to stop: keeps what is being computed, forgets what has not begun."""
+        cancelled = [entry for entry in self._running if entry[0].cancel()]
+        for entry in cancelled:
+            self._running.remove(entry)
+        if cancelled or self._batch:
+            self.report.stopped = True
         self._batch = []
-        for entry in list(self._running):
-            if entry[0].cancel():
-                self._running.remove(entry)

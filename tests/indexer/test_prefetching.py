@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 
 import PIL.Image
 import PIL.ImageDraw
 import pytest
 
+from indexer import IndexJob, IndexReport
 from indexer.engines import IndexingEngine, InProcess, PipelineSettings, Prefetching, device_processes
-from regionsearch.collection import ImageRecord
+from indexer.engines.prefetching import ComputedBatch
+from indexer.sources import scan_folder
+from regionsearch.collection import DataDirectory, ImageRecord
 from regionsearch.config import Limits
 from regionsearch.errors import ModelNotFound
-from regionsearch.ingest import EncodedImage
+from regionsearch.ingest import DecodedBatch, EncodedImage, collection_spec
 from regionsearch.models.registry import ModelRegistry
 
 MODELS = ModelRegistry()
 SETTINGS = PipelineSettings("dummy", "dummy", "none", 32, Limits())
+
+
+class NoProgress:
+    def advance(self, images: int) -> None:
+        """Nobody looks."""
 
 
 def photo(number: int) -> EncodedImage:
@@ -67,11 +79,99 @@ def test_a_photo_that_cannot_be_decoded_is_reported_beside_the_good_ones() -> No
     assert result.seconds["embed"] > 0
 
 
-def test_closing_drops_what_has_not_begun() -> None:
-    engine = in_this_process()
-    running = [engine.submit([photo(number)]) for number in range(40)]
+@dataclass
+class Held:
+    """An engine whose only computer waits until it is told to go on."""
+
+    engine: Prefetching
+    computing: threading.Event
+    go_on: threading.Event
+    computed: list[int]
+
+
+@pytest.fixture
+def held() -> Iterator[Held]:
+    computing, go_on = threading.Event(), threading.Event()
+    computed: list[int] = []
+
+    def compute(batch: DecodedBatch) -> ComputedBatch:
+        computing.set()
+        assert go_on.wait(30)
+        computed.append(len(batch.images))
+        return ComputedBatch([], {})
+
+    engine = Prefetching(SETTINGS, 1, lambda: ThreadPoolExecutor(1), compute, turns=1)
+    yield Held(engine, computing, go_on, computed)
+    go_on.set()
     engine.close()
-    assert all(future.cancelled() or future.result().records for future in running)
+
+
+def test_closing_drops_what_has_not_begun(held: Held) -> None:
+    running = [held.engine.submit([photo(number) for number in range(9)]) for _ in range(10)]
+    assert held.computing.wait(30)
+    closing = threading.Thread(target=held.engine.close)
+    closing.start()
+    held.go_on.set()
+    closing.join(30)
+    # The first batch of the nine photos that were begun, and perhaps one that was on its way.
+    assert len(held.computed) <= 2
+    assert all(future.done() for future in running)
+    assert sum(future.cancelled() for future in running) >= 8
+
+
+def test_what_is_decoded_can_be_cancelled_until_it_is_computed(held: Held) -> None:
+    first, second = held.engine.submit([photo(1)]), held.engine.submit([photo(2)])
+    assert held.computing.wait(30)
+    # The decoding threads decide which of the two comes first.
+    assert sorted([first.cancel(), second.cancel()]) == [False, True]
+    held.go_on.set()
+    assert (second if first.cancelled() else first).result(30).records == []
+    held.engine.close()
+    assert held.computed == [1]
+
+
+def test_a_run_stopped_after_its_last_photo_was_taken_drops_those_that_wait(
+    held: Held, tmp_path: Path
+) -> None:
+    for number in range(24):
+        (tmp_path / f"{number:02}.png").write_bytes(photo(number).data)
+    spec = collection_spec("c", MODELS.embedder("dummy"), MODELS.segmenter("dummy"), pixels="none")
+    stop = threading.Event()
+    reports: list[IndexReport] = []
+    with DataDirectory(tmp_path / "data", "write") as directory:
+        job = IndexJob(directory.create_collection(spec), held.engine, NoProgress())
+        images = scan_folder(tmp_path).images
+        running = threading.Thread(target=lambda: reports.append(job.run(images, stop)))
+        running.start()
+        assert held.computing.wait(30)
+        stop.set()
+        held.go_on.set()
+        running.join(30)
+    assert reports[0].stopped
+    assert len(held.computed) < 3
+
+
+@pytest.mark.parametrize("make", [in_this_process, on_two_devices])
+def test_seconds_are_those_of_the_run_and_models_load_only_when_there_is_work(
+    make: Callable[[], Prefetching], tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for number in range(3):
+        (tmp_path / "photos" / f"{number}.png").write_bytes(photo(number).data)
+    spec = collection_spec("c", MODELS.embedder("dummy"), MODELS.segmenter("dummy"), pixels="none")
+    with DataDirectory(tmp_path / "data", "write") as directory:
+        collection = directory.create_collection(spec)
+        for nothing_new in (False, True):
+            engine = make()
+            try:
+                report = IndexJob(collection, engine, NoProgress()).run(
+                    scan_folder(tmp_path / "photos").images
+                )
+            finally:
+                engine.close()
+            assert report.seconds > 0
+            assert report.skipped == (3 if nothing_new else 0)
+            assert (report.load_seconds > 0.1) == (make is on_two_devices and not nothing_new)
 
 
 def test_an_error_of_a_model_reaches_whoever_waits() -> None:
