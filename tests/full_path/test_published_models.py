@@ -10,7 +10,8 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +19,21 @@ import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 import pytest
-from tiny_abc import write_tiny_abc
+from tiny_abc import write_tiny_abc, write_tiny_qwen2_vl
 from tiny_dual_encoder import write_tiny_dual_encoder
 from tiny_sam2 import write_tiny_sam2
 from tiny_virtue import write_tiny_virtue
 
 from regionsearch.cli import main
 from regionsearch.client import Client
-from regionsearch.errors import ModelNotFound, RegionSearchError
+from regionsearch.collection import DataDirectory
+from regionsearch.config import Limits
+from regionsearch.errors import ModelNotFound
+from regionsearch.models.registry import ModelRegistry
+from regionsearch.search.engine import SearchEngine
+from regionsearch.serving.address import Address
+from regionsearch.serving.backend import Backend
+from regionsearch.serving.server import Server
 
 # A random SAM is sure of nothing: its filters would leave the whole frame as the only entity.
 EASY = "points_per_side=4,pred_iou_thresh=0,stability_score_thresh=0"
@@ -37,7 +45,8 @@ class Layout:
 
     write: Callable[[Path], Path]
     segmenter: str = "dummy"
-    instruction: str | None = "the same, but blue"
+    own_process: bool = True
+    """Whether its server is the command; those of one family with another need not pay for a start."""
 
 
 def tiny_clip(folder: Path) -> Path:
@@ -52,12 +61,20 @@ def tiny_siglip2(folder: Path) -> Path:
     return write_tiny_dual_encoder(folder, "siglip2")
 
 
+def tiny_vlm(folder: Path) -> Path:
+    # A Qwen2-VL that does not say what it was trained for is refused: the name of the folder says it.
+    named = folder.with_name(f"{folder.name}-vlm2vec")
+    write_tiny_qwen2_vl(named)
+    return named
+
+
 LAYOUTS = {
     "virtue": Layout(write_tiny_virtue, segmenter="sam2"),
     "abc": Layout(write_tiny_abc),
     "clip": Layout(tiny_clip),
-    "siglip": Layout(tiny_siglip),
-    "siglip2": Layout(tiny_siglip2),
+    "siglip": Layout(tiny_siglip, own_process=False),
+    "siglip2": Layout(tiny_siglip2, own_process=False),
+    "vlm2vec": Layout(tiny_vlm),
 }
 
 
@@ -110,7 +127,7 @@ def test_a_region_and_an_instruction_find_entities(
     indexed: Indexed, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
-    assert main(search_words(indexed, photos, "--text", indexed.layout.instruction or "")) == 0
+    assert main(search_words(indexed, photos, "--text", "the same, but blue")) == 0
     found = json.loads(capsys.readouterr().out)
     assert sorted(hit["image_id"] for hit in found["hits"]) == ["0.png", "1.png", "2.png"]
     assert found["regions"][0]["box"] == [8, 10, 40, 50]
@@ -138,7 +155,8 @@ def test_the_server_answers_as_the_library_does(
     capsys.readouterr()
     assert main(search_words(indexed, photos)) == 0
     ours = json.loads(capsys.readouterr().out)
-    with served(indexed.data) as address, Client(address, timeout=60) as client:
+    place = served if indexed.layout.own_process else served_here
+    with place(indexed.data) as address, Client(address, timeout=60) as client:
         client.wait_until_ready()
         theirs = client.search("c", image=photos / "0.png", box=(8, 10, 40, 50), limit=3)
         assert [hit.image_id for hit in theirs.hits] == [hit["image_id"] for hit in ours["hits"]]
@@ -191,37 +209,31 @@ def test_other_weights_in_the_same_folder_are_refused(
     assert "was made with embedder" in done.stderr
 
 
-class served:  # noqa: N801 (reads as a function where it is used)
-    """`regionsearch serve` as a process, and its address."""
-
-    def __init__(self, data: Path) -> None:
-        words = [
-            sys.executable,
-            "-m",
-            "regionsearch",
-            "serve",
-            "--data",
-            str(data),
-            "--address",
-            "127.0.0.1:0",
-        ]
-        self._process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-    def __enter__(self) -> str:
-        assert self._process.stdout is not None
-        address = self._process.stdout.readline().strip()
-        if not address.startswith("127.0.0.1:"):
-            self._process.kill()
-            raise RegionSearchError(self._process.communicate()[1])
-        return address
-
-    def __exit__(self, *_: object) -> None:
-        self._process.send_signal(signal.SIGTERM)
+@contextmanager
+def served(data: Path) -> Iterator[str]:
+    """`regionsearch serve` as a process; its address."""
+    words = [sys.executable, "-m", "regionsearch", "serve", "--data", str(data), "--address", "127.0.0.1:0"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
-            assert self._process.wait(timeout=30) == 0
+            assert process.stdout is not None
+            yield process.stdout.readline().strip()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=30) == 0
         finally:
-            self._process.kill()
-            self._process.communicate()
+            process.kill()
+
+
+@contextmanager
+def served_here(data: Path) -> Iterator[str]:
+    """A server on a real port, in threads of this process."""
+    with DataDirectory(data, "write") as directory:
+        models, limits = ModelRegistry(1), Limits()
+        server = Server(Address("127.0.0.1", 0), limits)
+        server.start(Backend(directory, models, SearchEngine(models, limits), limits))
+        try:
+            yield str(server.address)
+        finally:
+            server.stop(1)
 
 
 @pytest.fixture(autouse=True)
