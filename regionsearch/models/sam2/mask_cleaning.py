@@ -17,10 +17,21 @@ def cleaned(pixels: NDArray[np.bool_], least_area: int) -> NDArray[np.bool_]:
     """
     if least_area <= 1 or not pixels.any():
         return pixels
+    # Most masks are small and labelling a large picture takes seconds. The margin makes this exact: background
+    # that goes on beyond it fills it, and so is no small hole.
+    around = _extent(pixels.any(1), least_area), _extent(pixels.any(0), least_area)
+    part = pixels[around]
     # A "hole" is any connected part of the background, also one at the frame's edge.
-    filled = pixels | _small_parts(~pixels, least_area, keep_largest=False)
-    result: NDArray[np.bool_] = filled & ~_small_parts(filled, least_area, keep_largest=True)
+    filled = part | _small_parts(~part, least_area, keep_largest=False)
+    result = pixels.copy()
+    result[around] = filled & ~_small_parts(filled, least_area, keep_largest=True)
     return result
+
+
+def _extent(occupied: NDArray[np.bool_], margin: int) -> slice:
+    """From the first to the last place that is occupied, and so many more on both sides."""
+    (places,) = occupied.nonzero()
+    return slice(max(0, int(places[0]) - margin), int(places[-1]) + 1 + margin)
 
 
 def _small_parts(pixels: NDArray[np.bool_], least_area: int, *, keep_largest: bool) -> NDArray[np.bool_]:
@@ -30,5 +41,7 @@ def _small_parts(pixels: NDArray[np.bool_], least_area: int, *, keep_largest: bo
     small[0] = False
     if keep_largest and small[1:].all():
         small[1 + int(np.argmax(sizes[1:]))] = False
+    if not small.any():
+        return np.zeros_like(pixels)
     result: NDArray[np.bool_] = small[labels]
     return result
