@@ -17,13 +17,13 @@ def cleaned(pixels: NDArray[np.bool_], least_area: int) -> NDArray[np.bool_]:
     """
     if least_area <= 1 or not pixels.any():
         return pixels
-    # Most masks are small and labelling a large picture takes seconds. The margin makes this exact: background
-    # that goes on beyond it fills it, and so is no small hole.
+    # Most masks are small, and labelling a large picture takes seconds. The margin makes this exact:
+    # background that goes on beyond it fills it, and so is no small hole.
     around = _extent(pixels.any(1), least_area), _extent(pixels.any(0), least_area)
     part = pixels[around]
     # A "hole" is any connected part of the background, also one at the frame's edge.
     filled = part | _small_parts(~part, least_area, keep_largest=False)
-    result = pixels.copy()
+    result: NDArray[np.bool_] = pixels.copy()
     result[around] = filled & ~_small_parts(filled, least_area, keep_largest=True)
     return result
 
