@@ -19,7 +19,10 @@ def cleaned(pixels: NDArray[np.bool_], least_area: int) -> NDArray[np.bool_]:
         return pixels
     # Most masks are small, and labelling a large picture takes seconds. The margin makes this exact:
     # background that goes on beyond it fills it, and so is no small hole.
-    around = _extent(pixels.any(1), least_area), _extent(pixels.any(0), least_area)
+    around = (
+        _extent(np.flatnonzero(pixels.any(1)), least_area),
+        _extent(np.flatnonzero(pixels.any(0)), least_area),
+    )
     part = pixels[around]
     # A "hole" is any connected part of the background, also one at the frame's edge.
     filled = part | _small_parts(~part, least_area, keep_largest=False)
@@ -28,9 +31,8 @@ def cleaned(pixels: NDArray[np.bool_], least_area: int) -> NDArray[np.bool_]:
     return result
 
 
-def _extent(occupied: NDArray[np.bool_], margin: int) -> slice:
-    """From the first to the last place that is occupied, and so many more on both sides."""
-    (places,) = occupied.nonzero()
+def _extent(places: NDArray[np.intp], margin: int) -> slice:
+    """From the first to the last of the places, which ascend, and so many more on both sides."""
     return slice(max(0, int(places[0]) - margin), int(places[-1]) + 1 + margin)
 
 
