@@ -12,6 +12,7 @@ from dataclasses import replace
 from multiprocessing.synchronize import Barrier
 
 from indexer.engines.engine import BatchResult, PipelineSettings
+from indexer.engines.orphans import end_with_parent
 from regionsearch.ingest import EncodedImage, Pipeline
 from regionsearch.models.registry import ModelRegistry
 
@@ -91,6 +92,7 @@ def _start_worker(settings: PipelineSettings, threads: int, all_loaded: Barrier)
     global _worker_pipeline
     # Ctrl-C reaches the whole process group; the parent decides what is finished and what is not.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
     _worker_pipeline = build_pipeline(
         settings, ModelRegistry(runtime=replace(settings.runtime, threads=threads))
     )

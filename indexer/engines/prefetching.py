@@ -14,6 +14,7 @@ from multiprocessing.synchronize import Barrier
 
 from indexer.engines.engine import BatchResult, PipelineSettings
 from indexer.engines.local import build_pipeline
+from indexer.engines.orphans import end_with_parent
 from regionsearch.collection import ImageRecord
 from regionsearch.ingest import (
     STEPS,
@@ -175,6 +176,7 @@ def _start_worker(
     global _worker_pipeline
     # Ctrl-C reaches the whole process group; the parent decides what is finished and what is not.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
     runtime = replace(settings.runtime, device=devices.get())
     _worker_pipeline = build_pipeline(settings, ModelRegistry(runtime=runtime))
     all_loaded.wait()

@@ -102,6 +102,11 @@ def run(arguments: argparse.Namespace) -> int:
                 job.report.load_seconds = load_seconds
                 job.report.failed.extend(Failure(name, reason) for name, reason in scan.unnamed)
                 report = job.run(scan.images, stop.event)
+        except KeyboardInterrupt:
+            # Asked a second time: closing the engine would wait for the pass that runs, which may take
+            # minutes. What is stored is on disk, and the engine's processes end with this one.
+            print("regionsearch index: stopped", file=sys.stderr, flush=True)
+            os._exit(130)
         finally:
             engine.close()
         if report.images:
