@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -372,6 +373,21 @@ def test_half_precision_gives_nearly_the_same_vectors(
     assert texts.sum(axis=1).min() > 0.995
     assert found.image.dtype == found.entities.dtype == np.float32
     assert coarse.info.fingerprint == embedders[family].info.fingerprint
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_threads_do_not_disturb_each_other(embedders: dict[Family, Embedder], family: Family) -> None:
+    def vectors(seed: int) -> np.ndarray:
+        image = photo(seed, 40 + 7 * seed, 80)
+        (found,) = embedders[family].embed_images([image], [frame_and_parts(image)])
+        words = embedders[family].embed_texts([f"thing number {seed}"])
+        return np.concatenate([found.image[None], found.entities, words])
+
+    alone = [vectors(seed) for seed in range(4)]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(vectors, [seed % 4 for seed in range(16)]))
+    for place, found in enumerate(together):
+        assert np.abs(found - alone[place % 4]).max() < 1e-5
 
 
 @pytest.mark.parametrize("family", FAMILIES)
