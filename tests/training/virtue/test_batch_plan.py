@@ -49,3 +49,12 @@ def test_sources_come_as_often_as_they_are_large() -> None:
 def test_too_few_pairs_for_a_batch_are_refused() -> None:
     with pytest.raises(InvalidRequest, match="a batch takes 9 pairs and there are 8"):
         BatchPlan([5, 3], 9, 1, 0)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(1, 50), st.integers(0, 9))
+def test_no_pair_is_twice_in_a_batch(sizes: list[int], batch: int, seed: int) -> None:
+    batch = min(batch, sum(sizes))
+    plan = BatchPlan(sizes, batch, 30, seed)
+    for step in range(30):
+        places = plan.batch(step)
+        assert len(set(places)) == len(places) == batch
