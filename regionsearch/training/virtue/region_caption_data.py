@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,8 +117,9 @@ def _read_scar(file: Path, folder: Path, limit: int, seed: int) -> list[RegionCa
 
 def _scar_pair(row: dict[str, Any], number: int, file: Path, folder: Path) -> RegionCaption:
     for name in _NEEDED:
-        if not isinstance(row[name], str) or not row[name]:
+        if not isinstance(row[name], str) or not row[name].strip():
             raise InvalidRequest(f"{file}: row {number} has no {name}", field="annotations")
+    _check_caption(row["pos_text"], f"pos_text of row {number}", file)
     if row["qry"].count(STORED_IMAGE_TOKEN) + row["qry"].count(IMAGE_TOKEN) != 1:
         raise InvalidRequest(
             f"{file}: qry of row {number} does not hold {STORED_IMAGE_TOKEN} once: {row['qry']!r}",
@@ -126,7 +128,7 @@ def _scar_pair(row: dict[str, Any], number: int, file: Path, folder: Path) -> Re
     stored = row.get("bbox")
     box = None
     if stored is not None:
-        if len(stored) != 4 or not np.isfinite(stored).all() or min(stored[2:]) <= 0:
+        if not _is_box(stored):
             raise InvalidRequest(
                 f"{file}: bbox of row {number} is not [x, y, width, height]: {stored}", field="annotations"
             )
@@ -136,20 +138,55 @@ def _scar_pair(row: dict[str, Any], number: int, file: Path, folder: Path) -> Re
     return RegionCaption(folder / row["qry_image_path"], scar_query(row["qry"], box), row["pos_text"], box)
 
 
+def _is_box(stored: object) -> bool:
+    """Whether it is [x, y, width, height]: finite numbers, the last two above 0."""
+    if not isinstance(stored, list) or len(stored) != 4:
+        return False
+    if not all(isinstance(number, int | float) and math.isfinite(number) for number in stored):
+        return False
+    return bool(min(stored[2:]) > 0)
+
+
+def _check_caption(caption: str, where: str, file: Path) -> None:
+    """Here, with its place in the file, rather than in the step that would come to it."""
+    if IMAGE_TOKEN in caption:
+        raise InvalidRequest(f"{file}: {where} holds {IMAGE_TOKEN}: {caption!r}", field="annotations")
+
+
 def _read_coco_captions(file: Path, folder: Path, limit: int, seed: int) -> list[RegionCaption]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        names = {int(image["id"]): str(image["file_name"]) for image in content["images"]}
-        entries = [
-            (names[int(entry["image_id"])], " ".join(str(entry["caption"]).split()))
-            for entry in content["annotations"]
-        ]
+        images = [(int(image["id"]), image["file_name"]) for image in content["images"]]
+        captions = [(int(entry["image_id"]), entry["caption"]) for entry in content["annotations"]]
     except OSError as error:
         raise InvalidRequest(f"cannot read {file}: {error.strerror}", field="annotations") from error
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidRequest(f"{file} is not a COCO captions file: {error!r}", field="annotations") from error
-    chosen = [entries[place] for place in _sample(len(entries), limit, seed)]
-    return [RegionCaption(folder / name, WHOLE_IMAGE_QUERY, caption) for name, caption in chosen if caption]
+    names = dict(images)
+    for number, name in images:
+        if not isinstance(name, str) or name != names[number]:
+            raise InvalidRequest(
+                f"{file}: image {number} has the file names {name!r} and {names[number]!r}"
+                if isinstance(name, str)
+                else f"{file}: file_name of image {number} is {name!r}",
+                field="annotations",
+            )
+    for place, (number, caption) in enumerate(captions):
+        if number not in names:
+            raise InvalidRequest(
+                f"{file}: annotation {place} is of image {number}, which images does not name",
+                field="annotations",
+            )
+        if not isinstance(caption, str):
+            raise InvalidRequest(f"{file}: caption of annotation {place} is {caption!r}", field="annotations")
+        _check_caption(caption, f"caption of annotation {place}", file)
+    chosen = [captions[place] for place in _sample(len(captions), limit, seed)]
+    # COCO has captions of blanks alone; they say nothing of their picture.
+    return [
+        RegionCaption(folder / names[number], WHOLE_IMAGE_QUERY, " ".join(caption.split()))
+        for number, caption in chosen
+        if caption.strip()
+    ]
 
 
 def _sample(count: int, limit: int, seed: int) -> list[int]:
@@ -163,9 +200,10 @@ def _check_pictures(pairs: Sequence[RegionCaption], file: Path, folder: Path) ->
     pictures = dict.fromkeys(pair.image for pair in pairs)
     missing = [path for path in pictures if not path.is_file()]
     if missing:
+        first = missing[0].relative_to(folder) if missing[0].is_relative_to(folder) else missing[0]
         raise InvalidRequest(
             f"{len(missing)} of the {len(pictures)} pictures that {file} names are not in {folder}, "
-            f"first {missing[0].relative_to(folder).as_posix()!r}",
+            f"first {first.as_posix()!r}",
             field="images",
         )
     # One is read now: a folder of other files is better found before the model is loaded.

@@ -105,6 +105,14 @@ def test_the_digest_tells_data_apart(photos: Path, tmp_path: Path) -> None:
     [
         ({"bbox": [4, 5, 0, 10]}, "bbox of row 0"),
         ({"bbox": [4, 5, 10]}, "bbox of row 0"),
+        ({"bbox": 7}, "bbox of row 0"),
+        ({"bbox": [4, None, 20, 10]}, "bbox of row 0"),
+        ({"bbox": ["4", "5", "20", "10"]}, "bbox of row 0"),
+        ({"bbox": [4.0, 5.0, float("nan"), 10.0]}, "bbox of row 0"),
+        ({"pos_text": " \n"}, "row 0 has no pos_text"),
+        ({"pos_text": "a <|image_pad|>"}, "pos_text of row 0 holds"),
+        ({"pos_text": 5}, "row 0 has no pos_text"),
+        ({"qry_image_path": "/nowhere/9.png"}, "first '/nowhere/9.png'"),
         ({"qry": "no place for the picture"}, "does not hold"),
         ({"pos_text": ""}, "row 0 has no pos_text"),
         ({"qry_image_path": "train/9.png"}, "first 'train/9.png'"),
@@ -116,6 +124,32 @@ def test_a_bad_scar_row_is_named(
     file = write_scar(tmp_path / "a.parquet", [scar_row(0, **changed)])
     with pytest.raises(InvalidRequest, match=complaint):
         read_sources([file], [photos], 100, 0)
+
+
+@pytest.mark.parametrize(
+    ("images", "annotation", "complaint"),
+    [
+        ([(0, "train/0.png")], {"image_id": 9, "caption": "a"}, "annotation 0 is of image 9"),
+        ([(0, "train/0.png")], {"image_id": 0, "caption": None}, "caption of annotation 0 is None"),
+        ([(0, "train/0.png")], {"image_id": 0, "caption": "<|image_pad|>"}, "caption of annotation 0 holds"),
+        ([(0, "train/0.png"), (0, "train/1.png")], {"image_id": 0, "caption": "a"}, "image 0 has the file"),
+        ([(0, None)], {"image_id": 0, "caption": "a"}, "file_name of image 0 is None"),
+    ],
+)
+def test_a_bad_entry_of_coco_is_named(
+    photos: Path, tmp_path: Path, images: list[Any], annotation: dict[str, Any], complaint: str
+) -> None:
+    named = [{"id": number, "file_name": name} for number, name in images]
+    file = tmp_path / "captions.json"
+    file.write_text(json.dumps({"images": named, "annotations": [annotation]}))
+    with pytest.raises(InvalidRequest, match=complaint):
+        read_sources([file], [photos], 100, 0)
+
+
+def test_blank_captions_of_coco_are_left_out(photos: Path, tmp_path: Path) -> None:
+    file = write_coco(tmp_path / "captions.json", [(0, " "), (1, ""), (2, "Ein Häschen 🐇")])
+    [source] = read_sources([file], [photos], 100, 0)
+    assert [pair.target for pair in source.pairs] == ["Ein Häschen 🐇"]
 
 
 def test_other_files_are_refused_by_name(photos: Path, tmp_path: Path) -> None:
