@@ -56,6 +56,8 @@ class TrainingSettings:
             raise InvalidRequest(f"--warmup is {self.warmup_steps}, of {self.steps} steps in all")
         if not 0 < self.learning_rate < 1:
             raise InvalidRequest(f"--learning-rate is {self.learning_rate:g}; it must lie between 0 and 1")
+        if not 0.001 <= self.temperature <= 100:
+            raise InvalidRequest(f"--temperature is {self.temperature:g}; it must lie in [0.001, 100]")
         if not 0 <= self.adapters.dropout < 1:
             raise InvalidRequest(f"--dropout is {self.adapters.dropout:g}; it must lie in [0, 1)")
 

@@ -172,12 +172,12 @@ class Training(Generic[Ready]):
         )
         value = float(loss)
         if not np.isfinite(value):
-            raise RegionSearchError(
-                f"the loss of step {step} is {value}: the run cannot go on; a smaller --learning-rate may "
-                "help (the state of the last saved step is kept)"
-            )
+            raise _not_finite(f"the loss of step {step}", value)
         sum_gradients(self._team, self._parameters)
-        torch.nn.utils.clip_grad_norm_(self._parameters, settings.largest_gradient)
+        length = float(torch.nn.utils.clip_grad_norm_(self._parameters, settings.largest_gradient))
+        # Before the update: it would put what is not finite into all that is trained, and on the disk.
+        if not np.isfinite(length):
+            raise _not_finite(f"the gradient of step {step}", length)
         rate = settings.learning_rate_at(step)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -207,3 +207,10 @@ class Training(Generic[Ready]):
             self._state.optimizer = self._optimizer.state_dict()
             save_state(self._folder, self._state)
         wait_for_all(self._team)
+
+
+def _not_finite(what: str, value: float) -> RegionSearchError:
+    return RegionSearchError(
+        f"{what} is {value}: the run cannot go on; a smaller --learning-rate may help (the state of the last "
+        "saved step is kept)"
+    )

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from regionsearch.errors import InvalidRequest, ModelUnavailable
+from regionsearch.errors import InvalidRequest, ModelUnavailable, RegionSearchError
 
 FILE = "training_state.pt"
 UNFINISHED_FILE = f"{FILE}.unfinished"
@@ -45,16 +46,36 @@ def save_state(folder: Path, state: TrainingState) -> None:
         "history": state.history,
     }
     unfinished = folder / UNFINISHED_FILE
-    with unfinished.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(folder / FILE)
-    directory = os.open(folder, os.O_RDONLY)
+    with not_written(folder / FILE):
+        with unfinished.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(folder / FILE)
+        directory = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+@contextmanager
+def not_written(path: Path) -> Iterator[None]:
+    """What the disk refuses inside becomes a RegionSearchError that names the file or folder."""
     try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+        yield
+    except OSError as error:
+        raise RegionSearchError(f"{path} cannot be written: {error.strerror or error}") from error
+    except RuntimeError as error:  # of torch's writer, when the disk took less than all
+        raise RegionSearchError(
+            f"{path} cannot be written; is the disk full? {str(error).splitlines()[0]}"
+        ) from error
+
+
+def make_folder(folder: Path) -> None:
+    """With those above it, unless it is there. Raises RegionSearchError where none can be made."""
+    with not_written(folder):
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def load_state(folder: Path, identity: Mapping[str, Any]) -> TrainingState | None:

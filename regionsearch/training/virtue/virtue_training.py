@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from regionsearch.training.virtue.settings import TrainingSettings
 from regionsearch.training.virtue.trainable_virtue import load_trainable
 from regionsearch.training.virtue.training_loop import Training
 from regionsearch.training.virtue.training_state import FILE as STATE_FILE
-from regionsearch.training.virtue.training_state import UNFINISHED_FILE
+from regionsearch.training.virtue.training_state import UNFINISHED_FILE, make_folder
 
 GIBIBYTE = 2**30
 
@@ -59,8 +60,8 @@ def train_virtue(
     for name, value in (("--save-every", plan.save_every), ("--readers", plan.readers)):
         if value < 1:
             raise InvalidRequest(f"{name} is {value}; it must be 1 or more")
-    if plan.memory < 0:
-        raise InvalidRequest(f"--feature-memory is {plan.memory:g}; it must be 0 or more")
+    if not 0 <= plan.memory < math.inf:
+        raise InvalidRequest(f"--feature-memory is {plan.memory:g}; it must be 0 or more, and finite")
     settings = plan.settings
     _check_out(plan.out, resume=plan.resume)
     started = time.perf_counter()
@@ -77,7 +78,7 @@ def train_virtue(
             "data": digest_of(sources),
             "model": model.weights,
         }
-        plan.out.mkdir(parents=True, exist_ok=True)
+        make_folder(plan.out)
         training = Training(
             model,
             sources,

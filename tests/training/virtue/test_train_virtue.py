@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from captioned_shapes import write_captioned_shapes
 from safetensors.torch import load_file
 from tiny_virtue import write_tiny_qwen2_vl, write_tiny_virtue
 
-from regionsearch.errors import InvalidRequest, ModelUnavailable
+from regionsearch.errors import InvalidRequest, ModelUnavailable, RegionSearchError
 from regionsearch.images import load_image
 from regionsearch.models.embedder import ModelInput
 from regionsearch.models.registry import ModelRegistry
@@ -29,7 +30,7 @@ from regionsearch.training.virtue.adapters import ADAPTED, AdapterSettings
 from regionsearch.training.virtue.batch_plan import BatchPlan
 from regionsearch.training.virtue.distribution import Team
 from regionsearch.training.virtue.frozen_features import FeatureMemory
-from regionsearch.training.virtue.region_caption_data import CaptionSource, read_sources
+from regionsearch.training.virtue.region_caption_data import CaptionSource, RegionCaption, read_sources
 from regionsearch.training.virtue.settings import TrainingSettings
 from regionsearch.training.virtue.trainable_virtue import load_trainable
 from regionsearch.training.virtue.training_loop import Training
@@ -277,6 +278,10 @@ def test_two_processes_take_the_step_of_one(model: Path, shapes: tuple[Path, Pat
         ({"settings": {"batch": 7}}, "a batch takes 7 pairs and there are 6"),
         ({"settings": {"warmup": 9}}, "--warmup is 9, of 4 steps"),
         ({"save_every": 0}, "--save-every is 0"),
+        ({"memory": float("nan")}, "--feature-memory is nan"),
+        ({"memory": float("inf")}, "--feature-memory is inf"),
+        ({"settings": {"temperature": 0.0}}, "--temperature is 0"),
+        ({"settings": {"temperature": float("nan")}}, "--temperature is nan"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(
@@ -308,3 +313,47 @@ def test_half_precision_without_a_scaled_loss_is_refused(
 ) -> None:
     with pytest.raises(InvalidRequest, match="--dtype fp32"):
         train_virtue(plan(model, shapes, tmp_path / "out", 4), Runtime(device="cpu", dtype="fp16"), Team())
+
+
+class Slope:
+    """One trained number, whose gradient is infinite while the loss is finite."""
+
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def ready_query(self, pair: RegionCaption) -> str:
+        return pair.query
+
+    def ready_target(self, pair: RegionCaption) -> str:
+        return pair.target
+
+    def shape(self, ready: str) -> int:
+        return 0
+
+    def encode(self, chunk: Sequence[str]) -> torch.Tensor:
+        place = torch.tensor([[float(len(text)), 1.0] for text in chunk])
+        return torch.nn.functional.normalize(place, dim=1) + self.weight.sqrt()
+
+    def trained_parameters(self) -> list[torch.nn.Parameter]:
+        return [self.weight]
+
+    def trained_state(self) -> dict[str, dict[str, torch.Tensor]]:
+        return {"part": {"weight": self.weight.detach()}}
+
+    def load_trained(self, state: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
+        self.weight.data.copy_(state["part"]["weight"])
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_before_it_is_saved(tmp_path: Path) -> None:
+    pairs = tuple(RegionCaption(tmp_path, "q" * number, "t" * (7 - number)) for number in range(1, 5))
+    settings = TrainingSettings(steps=1, batch=4, chunk=4)
+    slope = Slope()
+    run = Training(
+        slope, [CaptionSource("a", pairs)], settings, tmp_path, identity={}, team=Team(), save_every=1
+    )
+    with pytest.raises(RegionSearchError, match="the gradient of step 0 is"):
+        run.run()
+    assert slope.weight.item() == 0.0
+    assert not (tmp_path / "training_state.pt").exists()
