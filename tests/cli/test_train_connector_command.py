@@ -115,6 +115,22 @@ def test_the_folder_of_another_model_is_left_alone(
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
+def test_a_folder_of_photos_is_left_alone(
+    drawn: DrawnFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"a photo")
+    assert "not a training run" in refusal(capsys, words(drawn, tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_folder_that_cannot_be_made_is_named(
+    drawn: DrawnFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "file" / "model"
+    assert f"{out} cannot be written: Not a directory" in refusal(capsys, words(drawn, out))
+
+
 def test_what_cannot_be_trained_on_is_refused_at_once(
     drawn: DrawnFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from regionsearch.errors import RegionSearchError
 from regionsearch.models.connector.connector_map import ConnectorMap
 from regionsearch.training.connector.connector import Connector, reached_dimensions
 from regionsearch.training.connector.frozen_vectors import CaptionedVectors
@@ -84,6 +85,11 @@ class ConnectorTraining:
         temperature = self._settings.temperature
         loss = (info_nce(pictures, words, temperature) + info_nce(words, pictures, temperature)) / 2
         self._optimizer.zero_grad()
+        if not torch.isfinite(loss):
+            raise RegionSearchError(
+                f"the loss is {float(loss.detach())} in epoch {len(self.losses) + 1}: the run cannot go on; "
+                "a smaller --learning-rate may help (the state of the last epoch is kept)"
+            )
         loss.backward()
         self._optimizer.step()
         return float(loss.detach())

@@ -14,17 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.entities import Entities
-from regionsearch.errors import InvalidRegion
+from regionsearch.errors import InvalidRegion, ModelUnavailable
 from regionsearch.images import load_image
 from regionsearch.models.embedder import Embedder
 from regionsearch.regions import Mask
 from regionsearch.training.connector.caption_data import CaptionedPicture
+from regionsearch.training.virtue.training_state import make_folder, not_written
 
 PICTURES_A_BLOCK = 32
 TEXTS_A_BLOCK = 1024
 
 Progress = Callable[[str, int, int], None]
 """(what is done, how many are, of how many)."""
+
+
+class ReadingStoppedError(Exception):
+    """The wish to stop came while vectors were computed; those that are kept are not computed again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,14 +61,19 @@ class CaptionedVectors:
 
 
 def frozen_vectors(
-    pictures: Sequence[CaptionedPicture], embedder: Embedder, cache: Path, progress: Progress
+    pictures: Sequence[CaptionedPicture],
+    embedder: Embedder,
+    cache: Path,
+    progress: Progress,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> CaptionedVectors:
     """Blocks of vectors are kept in `cache` under a name made of the embedder's fingerprint and of what they
     are of, so that a run which was stopped, or another one on the same pictures, computes none twice.
+    stopping: asked after every block; ReadingStoppedError is raised when it says so.
 
     Raises InvalidImage for a picture that cannot be read, InvalidRegion for a box outside its picture.
     """
-    cache.mkdir(parents=True, exist_ok=True)
+    make_folder(cache)
     identity = repr(astuple(embedder.info.fingerprint))
     pixels = []
     for start in range(0, len(pictures), PICTURES_A_BLOCK):
@@ -71,12 +81,16 @@ def frozen_vectors(
         key = _key(identity, [_described(picture) for picture in block])
         pixels.append(_kept(cache / key, partial(_embed_pictures, block, embedder)))
         progress("pictures read", start + len(block), len(pictures))
+        if stopping():
+            raise ReadingStoppedError
     captions = [text for picture in pictures for region in picture.regions for text in region.captions]
     texts = []
     for start in range(0, len(captions), TEXTS_A_BLOCK):
         words = captions[start : start + TEXTS_A_BLOCK]
         texts.append(_kept(cache / _key(identity, words), partial(embedder.embed_texts, words)))
         progress("captions read", start + len(words), len(captions))
+        if stopping():
+            raise ReadingStoppedError
     regions = [(place, region) for place, picture in enumerate(pictures) for region in picture.regions]
     return CaptionedVectors(
         pixels=np.concatenate(pixels),
@@ -123,14 +137,20 @@ def _key(identity: str, items: Sequence[object]) -> str:
 
 def _kept(file: Path, compute: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
     if file.exists():
-        known: NDArray[np.float32] = np.load(file, allow_pickle=False)
+        try:
+            known: NDArray[np.float32] = np.load(file, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise ModelUnavailable(
+                f"{file} cannot be read: {error}; without it, its vectors are computed again"
+            ) from error
         return known
     computed = compute()
     unfinished = file.with_suffix(".unfinished")
-    with unfinished.open("wb") as stream:
-        np.save(stream, computed)
-        stream.flush()
-        # Without it, a name could outlive its content when the machine goes down.
-        os.fsync(stream.fileno())
-    unfinished.replace(file)
+    with not_written(file):
+        with unfinished.open("wb") as stream:
+            np.save(stream, computed)
+            stream.flush()
+            # Without it, a name could outlive its content when the machine goes down.
+            os.fsync(stream.fileno())
+        unfinished.replace(file)
     return computed

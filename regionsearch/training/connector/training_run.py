@@ -15,11 +15,23 @@ from regionsearch.models.registry import ModelRegistry, resolve
 from regionsearch.models.runtime import Runtime
 from regionsearch.training.connector.caption_data import read_captioned
 from regionsearch.training.connector.connector_training import ConnectorTraining
-from regionsearch.training.connector.frozen_vectors import CaptionedVectors, Progress, frozen_vectors
+from regionsearch.training.connector.frozen_vectors import (
+    CaptionedVectors,
+    Progress,
+    ReadingStoppedError,
+    frozen_vectors,
+)
 from regionsearch.training.connector.moved_background import moved_background
 from regionsearch.training.connector.retrieval import caption_ranks, measures
 from regionsearch.training.connector.settings import ConnectorSettings
-from regionsearch.training.virtue.training_state import FILE, TrainingState, load_state, save_state
+from regionsearch.training.virtue.training_state import (
+    FILE,
+    UNFINISHED_FILE,
+    TrainingState,
+    load_state,
+    make_folder,
+    save_state,
+)
 
 CACHE = "frozen-vectors"
 
@@ -46,7 +58,8 @@ def train_connector(
 ) -> dict[str, Any]:
     """Trains, with a checkpoint after every epoch; the report is the JSON of `regionsearch train connector`.
 
-    reading, learning (epochs done, loss): are told how far it has come. stopping: asked after every epoch.
+    reading, learning (epochs done, loss): are told how far it has come. stopping: asked after
+    every epoch, and while the pictures are read.
     The data, the folder and the settings are checked before a model is loaded. Raises InvalidRequest for
     what is wrong with them, ModelUnavailable when the embedder or a checkpoint cannot be read.
     """
@@ -57,10 +70,32 @@ def train_connector(
     embedder = ModelRegistry(runtime=runtime).embedder(plan.embedder)
     load_seconds = time.perf_counter() - started
     base = embedder.info.fingerprint
-    plan.out.mkdir(parents=True, exist_ok=True)
+    make_folder(plan.out)
     started = time.perf_counter()
-    vectors = frozen_vectors(pictures, embedder, plan.out / CACHE, reading)
-    embed_seconds = time.perf_counter() - started
+    out = plan.out.absolute()
+    regions = [region for picture in pictures for region in picture.regions]
+    report: dict[str, Any] = {
+        "out": str(out),
+        "embedder": f"connector:{out}",
+        "base": base.name,
+        "pictures": len(pictures),
+        "examples": len(regions),
+        "captions": sum(len(region.captions) for region in regions),
+        "epochs": 0,
+        "resumed_from": 0,
+        "stopped": True,
+        "first_loss": None,
+        "last_loss": None,
+        "load_seconds": load_seconds,
+        "embed_seconds": 0.0,
+        "seconds": 0.0,
+        "settings": plan.settings.to_json(),
+    }
+    try:
+        vectors = frozen_vectors(pictures, embedder, plan.out / CACHE, reading, stopping)
+    except ReadingStoppedError:
+        return report | {"embed_seconds": time.perf_counter() - started}
+    report["embed_seconds"] = time.perf_counter() - started
 
     training = ConnectorTraining(vectors, plan.settings, runtime.torch_device())
     identity = _identity(plan, vectors, [base.kind, base.weights, base.dimension, base.preprocessing])
@@ -78,26 +113,15 @@ def train_connector(
     seconds = time.perf_counter() - started
 
     done = len(training.losses)
-    stopped = done < plan.settings.epochs
-    out = plan.out.absolute()
-    report: dict[str, Any] = {
-        "out": str(out),
-        "embedder": f"connector:{out}",
-        "base": base.name,
-        "pictures": len(pictures),
-        "examples": len(vectors.pixels),
-        "captions": len(vectors.texts),
+    report |= {
         "epochs": done,
         "resumed_from": resumed_from,
-        "stopped": stopped,
+        "stopped": done < plan.settings.epochs,
         "first_loss": training.losses[0] if done else None,
         "last_loss": training.losses[-1] if done else None,
-        "load_seconds": load_seconds,
-        "embed_seconds": embed_seconds,
         "seconds": seconds,
-        "settings": plan.settings.to_json(),
     }
-    if stopped:
+    if report["stopped"]:
         return report
     connector = training.connector_map()
     report["trained_on"] = {
@@ -125,6 +149,11 @@ def _check_folder(plan: ConnectorPlan) -> None:
         raise InvalidRequest(
             f"{plan.out} holds a training already: go on with it by --resume, or give another --out",
             field="out",
+        )
+    held = {path.name for path in plan.out.iterdir()} if plan.out.is_dir() else set()
+    if not begun and held - {CACHE, UNFINISHED_FILE}:
+        raise InvalidRequest(
+            f"{plan.out} holds something that is not a training run; give another --out", field="out"
         )
     # A run that was stopped while it read the pictures has left vectors alone.
     if plan.resume and not begun and not (plan.out / CACHE).exists():

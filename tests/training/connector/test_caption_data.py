@@ -12,12 +12,12 @@ import pytest
 from numpy.typing import NDArray
 
 from regionsearch.entities import Entities
-from regionsearch.errors import InvalidImage, InvalidRegion, InvalidRequest
+from regionsearch.errors import InvalidImage, InvalidRegion, InvalidRequest, ModelUnavailable
 from regionsearch.images import load_image
 from regionsearch.models.dummy import DummyEmbedder
 from regionsearch.regions import Box, Mask
 from regionsearch.training.connector.caption_data import CaptionedPicture, CaptionedRegion, read_captioned
-from regionsearch.training.connector.frozen_vectors import frozen_vectors
+from regionsearch.training.connector.frozen_vectors import ReadingStoppedError, frozen_vectors
 
 HALVES = (Box(0, 0, 20, 20), Box(20, 0, 40, 20))
 
@@ -147,3 +147,21 @@ def test_a_box_outside_its_photo_is_named(photos: Path) -> None:
         frozen_vectors(
             [CaptionedPicture(photos / "a.png", (region,))], DummyEmbedder(), photos / "cache", quiet
         )
+
+
+def test_reading_stops_between_blocks_and_keeps_what_was_read(photos: Path) -> None:
+    pictures, embedder = read_captioned(photos, scar_file(photos)), CountingEmbedder()
+    with pytest.raises(ReadingStoppedError):
+        frozen_vectors(pictures, embedder, photos / "cache", quiet, lambda: True)
+    assert (embedder.images, embedder.texts) == (2, 0)
+    frozen_vectors(pictures, embedder, photos / "cache", quiet)
+    assert embedder.images == 2
+
+
+def test_damaged_kept_vectors_are_named(photos: Path) -> None:
+    pictures = read_captioned(photos, scar_file(photos))
+    frozen_vectors(pictures, DummyEmbedder(), photos / "cache", quiet)
+    for file in (photos / "cache").glob("*.npy"):
+        file.write_bytes(file.read_bytes()[:90])
+    with pytest.raises(ModelUnavailable, match=r"cache/.*\.npy cannot be read"):
+        frozen_vectors(pictures, DummyEmbedder(), photos / "cache", quiet)
