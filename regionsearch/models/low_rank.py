@@ -5,6 +5,7 @@ LoRA (Hu et al. 2021, eq. 3): a matrix W becomes W + (alpha / r) B A. Nothing he
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -215,10 +216,20 @@ def _check_settings(config: Mapping[str, Any], file: Path) -> tuple[int, float]:
     if config.get("bias", "none") != "none":
         raise ModelUnavailable(f"{file} has bias = {config['bias']!r}; only adapters without are read")
     rank, alpha, targets = config.get("r"), config.get("lora_alpha"), config.get("target_modules")
-    if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float):
+    if (
+        not isinstance(rank, int)
+        or rank < 1
+        or not isinstance(alpha, int | float)
+        or not math.isfinite(alpha)
+    ):
         raise ModelUnavailable(f"{file} has r = {rank!r} and lora_alpha = {alpha!r}; numbers are needed")
     if not isinstance(targets, str | list) or not targets or targets == "all-linear":
         raise ModelUnavailable(f"{file} has target_modules = {targets!r}; names or a pattern are needed")
+    if isinstance(targets, str):
+        try:
+            re.compile(targets)
+        except re.error as error:
+            raise ModelUnavailable(f"{file} has target_modules = {targets!r}: {error}") from error
     return rank, alpha / rank
 
 

@@ -60,6 +60,9 @@ class ResidualHead:
             found = tuple(adapter.saved[name].shape)
             if found != shape:
                 raise ModelUnavailable(f"adapter {adapter.file} has {name} of shape {found}, not {shape}")
+        temperature = tuple(adapter.saved[TEMPERATURE].shape)
+        if temperature not in ((), (1,)):
+            raise ModelUnavailable(f"adapter {adapter.file} has {TEMPERATURE} of shape {temperature}, not ()")
         return ResidualHead(*(adapter.saved[name].to(base.device, base.dtype) for name in names))
 
     def __call__(self, pooled: torch.Tensor) -> torch.Tensor:

@@ -33,7 +33,7 @@ class AbcWords:
         return self.given(text, False)
 
     def given(self, text: str | None, has_image: bool) -> str:
-        """Raises InvalidRequest for a text that contains the place of a picture."""
+        """Raises InvalidRequest for a text that contains markup of the model or the place of a picture."""
         if text is None:
             return TEMPLATES["image"]
         check_bare(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -63,22 +64,28 @@ class RowMaker:
         self._tokenizer = tokenizer
         self._image_token = image_token
         self._bounds = bounds
+        # Tokenizers keep settings that a call can change, and are used from several threads.
+        self._tokenizing = threading.Lock()
 
     def text_row(self, string: str) -> Row:
         """Of words alone."""
-        ids: list[int] = self._tokenizer(string)["input_ids"]
-        return Row(ids)
+        return Row(self._ids(string))
 
     def image_row(
         self, string: str, image: Image, extent: Extent | None = None, *, instructed: bool = False
     ) -> Row:
         """Of a string with the picture's token in it once, and the picture or the part within `extent`."""
-        ids: list[int] = self._tokenizer(string)["input_ids"]
+        ids = self._ids(string)
         x0, y0, x1, y1 = extent or (0, 0, image.width, image.height)
         plan = self._bounds.plan(y1 - y0, x1 - x0)
         start = ids.index(self._image_token)
         filled = [*ids[:start], *[self._image_token] * plan.tokens, *ids[start + 1 :]]
         return Row(filled, Shown(image, (x0, y0, x1, y1), plan, start), instructed)
+
+    def _ids(self, string: str) -> list[int]:
+        with self._tokenizing:
+            ids: list[int] = self._tokenizer(string)["input_ids"]
+            return ids
 
 
 @dataclass(frozen=True, slots=True)

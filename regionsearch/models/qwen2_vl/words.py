@@ -9,7 +9,23 @@ from regionsearch.models.embedder import InputRole, ModelInput
 
 IMAGE_PAD = "<|image_pad|>"
 """Where the picture goes."""
-_NOT_WORDS = (IMAGE_PAD, "<|video_pad|>")
+_PICTURES = (IMAGE_PAD, "<|video_pad|>")
+_MARKUP = (
+    *_PICTURES,
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|object_ref_start|>",
+    "<|object_ref_end|>",
+    "<|box_start|>",
+    "<|box_end|>",
+    "<|quad_start|>",
+    "<|quad_end|>",
+)
+"""What Qwen2-VL's tokenizer reads as one token of its own: all that it has."""
 
 
 class Words(Protocol):
@@ -38,7 +54,16 @@ def check_visible(text: str) -> None:
 
 
 def check_bare(text: str) -> None:
-    """Raises InvalidRequest for words that hold the place of a picture."""
-    for token in _NOT_WORDS:
+    """For words that go into a template. Raises InvalidRequest when they hold markup, which would end the
+    turn that they are in, or stand for a picture."""
+    check_without_picture(text)
+    for token in _MARKUP:
+        if token in text:
+            raise InvalidRequest(f"a text cannot contain {token}, which is markup of the model", field="text")
+
+
+def check_without_picture(text: str) -> None:
+    """For exact strings. Raises InvalidRequest when they hold the place of a picture."""
+    for token in _PICTURES:
         if token in text:
             raise InvalidRequest(f"a text cannot contain {token}, which stands for a picture", field="text")

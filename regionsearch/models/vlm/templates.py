@@ -7,7 +7,7 @@ from typing import Literal
 
 from regionsearch.errors import InvalidRequest
 from regionsearch.models.embedder import InputRole, ModelInput
-from regionsearch.models.qwen2_vl.words import IMAGE_PAD, Words, check_bare
+from regionsearch.models.qwen2_vl.words import IMAGE_PAD, Words, check_bare, check_without_picture
 
 Style = Literal["vlm2vec", "gme"]
 STYLES: tuple[Style, ...] = ("vlm2vec", "gme")
@@ -63,13 +63,13 @@ class Vlm2VecWords:
         """The exact string. Raises InvalidRequest unless it has the picture's place once beside an image,
         and not otherwise."""
         if not has_image:
-            check_bare(text or "")
+            check_without_picture(text or "")
             return text or ""
         if text is None:
             return VLM2VEC["stored"]
         if text.count(IMAGE_PAD) != 1:
             raise InvalidRequest(f"a string beside an image needs {IMAGE_PAD} once: {text!r}", field="text")
-        check_bare(text.replace(IMAGE_PAD, ""))
+        check_without_picture(text.replace(IMAGE_PAD, ""))
         return text
 
     def worded(self, given: ModelInput, role: InputRole) -> ModelInput:
