@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -373,6 +374,22 @@ def test_a_point_that_no_mask_holds_is_named(
     (found,) = segmenter_of(loaded, nowhere).propose([photo], [features])
     assert found.masks == (Mask.full(90, 120),)
     assert found.objectness.tolist() == [0.0]
+
+
+def test_threads_do_not_disturb_each_other(
+    loaded: LoadedSam2, photo: Image, features: SamImageFeatures
+) -> None:
+    segmenter = segmenter_of(loaded, replace(EVERYTHING, box="refine"))
+
+    def masks(spot: tuple[float, float]) -> list[Mask]:
+        region = RegionPrompt(box=Box(*spot, spot[0] + 40, spot[1] + 30))
+        (found,) = segmenter.propose([photo], [features])
+        return [segmenter.prompt(photo, region, features), *found.masks]
+
+    spots = [(5.0, 5.0), (60.0, 40.0), (30.0, 20.0), (70.0, 5.0)]
+    alone = [masks(spot) for spot in spots]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(masks, spots * 2)) == alone * 2
 
 
 @contextmanager
