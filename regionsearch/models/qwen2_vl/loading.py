@@ -22,6 +22,8 @@ HUB_PATTERNS = ("*.json", "*.txt", "*.safetensors", "*.bin", "*.jinja")
 """The files of such a checkpoint, for `checkpoints.locate`."""
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
 _NAMED_AT_MOST = 5
+_TOKENIZER_PROBE = f"  A caf\u00e9\n<|im_start|>{IMAGE_TOKEN} x1<|im_end|>"
+"""Whatever settings of a tokenizer change: a leading space, letters beyond ASCII, special tokens."""
 _OLD_AND_NEW = (("language_model.", "model."),)
 
 
@@ -32,7 +34,8 @@ class LoadedQwen2VL:
     model: `Qwen2VLModel`, which has no `lm_head`; its parts are `visual` and `language_model`.
     tokenizer: transformers' own, padding on the left.
     files: the weights and what the tokenizer is made of, in a fixed order, for `weights_hash`.
-    architecture: the numbers of the configuration that change outputs but no shape.
+    architecture: the numbers of the configuration that change outputs but no shape of a weight, and what
+        the tokenizer, with its own settings, makes of a fixed string.
     """
 
     model: Any
@@ -84,11 +87,16 @@ def load_qwen2_vl(folder: Path, runtime: Runtime, *, attention: str = "sdpa") ->
             f"in {folder} the tokenizer has {IMAGE_TOKEN} as {found}, the model as "
             f"{model.config.image_token_id}: they do not belong together"
         )
+    probe = list(tokenizer(_TOKENIZER_PROBE).input_ids)
+    if found not in probe:
+        raise ModelUnavailable(
+            f"the tokenizer in {folder} reads {IMAGE_TOKEN} as letters: there would be no place for pictures"
+        )
     return LoadedQwen2VL(
         model=model.eval().requires_grad_(False).to(device),
         tokenizer=tokenizer,
         files=[*files, *tokenizer_files],
-        architecture=_architecture(model.config),
+        architecture={**_architecture(model.config), "tokenizer": probe},
         device=device,
         dtype=dtype,
     )
@@ -163,15 +171,24 @@ def _load_model(folder: Path, dtype: torch.dtype, attention: str) -> Any:
 def _architecture(config: Any) -> dict[str, object]:
     text, vision = config.text_config, config.vision_config
     return {
+        "layers": text.num_hidden_layers,  # fewer than the file has would be read without a word
         "heads": text.num_attention_heads,
         "key_value_heads": text.num_key_value_heads,
-        "rope": {key: text.rope_parameters[key] for key in ("rope_theta", "mrope_section")},
+        "rope": _rope(text.rope_parameters),
         "rms_norm_eps": text.rms_norm_eps,
         "activation": text.hidden_act,
+        "vision_layers": vision.depth,
         "vision_heads": vision.num_heads,
         "vision_activation": vision.hidden_act,
         "image_token": config.image_token_id,
     }
+
+
+def _rope(parameters: Mapping[str, object]) -> dict[str, object]:
+    """With the scaling of contexts beyond those of training (YaRN and its like), where there is one."""
+    plain = parameters.get("rope_type", "default") == "default"
+    names = ("rope_theta", "mrope_section") if plain else sorted(parameters)
+    return {name: parameters[name] for name in names}
 
 
 def _some(names: Sequence[str]) -> str:

@@ -41,7 +41,7 @@ def text_row(tokenizer: Any, text: str) -> Row:
     if not text.strip():
         raise InvalidRequest("a text to embed is empty", field="text")
     if IMAGE in text:
-        raise InvalidRequest(f"a text without an image holds {IMAGE}", field="text")
+        raise InvalidRequest(f"a text cannot contain {IMAGE}, which stands for a picture", field="text")
     return Row(tuple(_ids(tokenizer, text)))
 
 

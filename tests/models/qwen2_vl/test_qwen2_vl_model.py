@@ -19,6 +19,7 @@ from regionsearch.models.qwen2_vl.vision import vision_features
 from regionsearch.models.runtime import Runtime
 
 CPU = Runtime(device="cpu", dtype="fp32")
+HALVED = {"type": "mrope", "mrope_section": [2, 2, 4]}
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,35 @@ def test_damaged_or_foreign_folders_are_refused_with_the_reason(tmp_path: Path) 
     (other / "tokenizer.json").unlink()
     with pytest.raises(ModelUnavailable, match="no tokenizer"):
         load_qwen2_vl(other, CPU)
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("config.json", {"num_hidden_layers": 1}),
+        ("config.json", {"rope_scaling": {"type": "yarn", "factor": 4.0, "mrope_section": [1, 1, 2]}}),
+        ("config.json", {"num_attention_heads": 2, "num_key_value_heads": 1, "rope_scaling": HALVED}),
+        ("tokenizer_config.json", {"add_prefix_space": True}),
+    ],
+)
+def test_settings_that_change_outputs_are_told_apart(
+    file: str, change: dict[str, object], loaded: LoadedQwen2VL, tmp_path: Path
+) -> None:
+    changed = write_tiny_qwen2_vl(tmp_path / "changed")
+    content = json.loads((changed / file).read_text(encoding="utf-8"))
+    (changed / file).write_text(json.dumps({**content, **change}), encoding="utf-8")
+    assert load_qwen2_vl(changed, CPU).architecture != loaded.architecture
+    same = write_tiny_qwen2_vl(tmp_path / "same")
+    assert load_qwen2_vl(same, CPU).architecture == loaded.architecture
+
+
+def test_a_tokenizer_that_spells_out_the_place_of_the_picture_is_refused(tmp_path: Path) -> None:
+    folder = write_tiny_qwen2_vl(tmp_path / "spelling")
+    settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    settings["split_special_tokens"] = True
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    with pytest.raises(ModelUnavailable, match="no place for pictures"):
+        load_qwen2_vl(folder, CPU)
 
 
 def test_a_picture_has_the_same_tokens_alone_and_in_company(loaded: LoadedQwen2VL) -> None:
