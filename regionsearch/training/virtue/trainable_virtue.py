@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from regionsearch.errors import InvalidRequest
+from regionsearch.errors import InvalidRegion, InvalidRequest
 from regionsearch.images import load_image
 from regionsearch.models.checkpoints import locate, read_json, weights_hash
 from regionsearch.models.qwen2_vl.loading import HUB_PATTERNS, LoadedQwen2VL, load_qwen2_vl
@@ -116,8 +116,14 @@ class TrainableVirtue:
         image = load_image(pair.image)
         prompt = GRID
         if pair.box is not None:
+            box = Box(*pair.box)
+            try:
+                # Boxes that reach over the border go in as they are, as in the published training.
+                box.clip(image.height, image.width)
+            except InvalidRegion as error:
+                raise InvalidRegion(f"{pair.image}: {error.message}", field="annotations") from error
             prompt = sam_prompt(
-                RegionPrompt(box=Box(*pair.box)),
+                RegionPrompt(box=box),
                 image.height,
                 image.width,
                 boxes_unscaled=self._settings.boxes_unscaled,

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from captioned_shapes import write_captioned_shapes
 from safetensors.torch import load_file
 from tiny_virtue import write_tiny_qwen2_vl, write_tiny_virtue
 
-from regionsearch.errors import InvalidRequest, ModelUnavailable, RegionSearchError
+from regionsearch.errors import InvalidRegion, InvalidRequest, ModelUnavailable, RegionSearchError
 from regionsearch.images import load_image
 from regionsearch.models.embedder import ModelInput
 from regionsearch.models.registry import ModelRegistry
@@ -357,3 +357,10 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_it_is_saved(tmp_path
         run.run()
     assert slope.weight.item() == 0.0
     assert not (tmp_path / "training_state.pt").exists()
+
+
+def test_a_box_outside_its_picture_is_named(model: Path, source: CaptionSource) -> None:
+    encoder = load_trainable(str(model), None, CPU, TrainingSettings(steps=1), FeatureMemory(0))
+    outside = replace(source.pairs[0], box=(500.0, 400.0, 528.0, 426.0))
+    with pytest.raises(InvalidRegion, match=r"0\.png: box .* lies outside"):
+        encoder.ready_query(outside)
