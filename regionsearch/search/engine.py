@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,12 @@ ATTEMPTS = 5
 """Searches of one query at most, when images vanish from under it."""
 
 
+def encoding_at_once() -> int:
+    """Queries whose pixels and words are with a model at one time. Each takes memory of its own there,
+    on a GPU most of all, and more than half the cores can use gain nothing by company."""
+    return max(4, (os.cpu_count() or 1) // 2)
+
+
 class SearchEngine:
     """Searches any number of collections with the models of one registry. Thread-safe.
 
@@ -46,6 +53,7 @@ class SearchEngine:
         self._limits = limits or Limits()
         self._lock = threading.Lock()
         self._opened: WeakKeyDictionary[Collection, _Opened] = WeakKeyDictionary()
+        self._encoding = threading.BoundedSemaphore(encoding_at_once())
 
     def prepare(self, collection: Collection) -> None:
         """Loads and checks the models and brings the background statistics up to date, so that the
@@ -67,7 +75,8 @@ class SearchEngine:
         background = self._background(collection)
         stopwatch = Stopwatch()
         weights = resolve_weights(query.weights)
-        encoded = encode(query, collection, self._models, self._limits, stopwatch)
+        with self._encoding:
+            encoded = encode(query, collection, self._models, self._limits, stopwatch)
         own = -1 if query.include_self else encoded.own_number
         wanted = query.limit if query.rerank is None else max(query.limit, query.rerank.top_n)
         for _ in range(ATTEMPTS):
@@ -87,7 +96,7 @@ class SearchEngine:
             # place are found by asking again.
         hits = found.hits
         if query.rerank is not None and hits:
-            with stopwatch.stage("rerank"):
+            with stopwatch.stage("rerank"), self._encoding:
                 hits = self._read_again(collection, query, query.rerank, encoded, found)
         return Answer(
             hits[: query.limit],

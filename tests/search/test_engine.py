@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -14,11 +17,12 @@ from regionsearch.entities import Entities
 from regionsearch.errors import FingerprintMismatch, ImageNotFound, InvalidRegion, InvalidRequest
 from regionsearch.images import Image
 from regionsearch.ingest import collection_spec
-from regionsearch.models.embedder import QueryVectors
+from regionsearch.models.embedder import Embedder, EncodableQuery, QueryVectors
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.regions import Box, Mask, Point, RegionPrompt
 from regionsearch.search import Query, SearchEngine
 from regionsearch.search.background import CollectionBackground, is_due, neutral_phrases
+from regionsearch.search.engine import encoding_at_once
 from regionsearch.search.joint_scoring import ranking, score_jointly
 from regionsearch.search.weights import DEFAULT_WEIGHTS
 
@@ -203,6 +207,41 @@ def test_a_collection_made_with_another_model_is_refused_by_name(
     collection = directory.create_collection(foreign)
     with pytest.raises(FingerprintMismatch, match="ffffffffffff"):
         engine.search(collection, Query(text="red"))
+
+
+class CountedEmbedder:
+    """The dummy embedder, which knows how many queries were with it at once."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+        self._lock = threading.Lock()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(EMBEDDER, name)
+
+    def embed_query(self, query: EncodableQuery) -> QueryVectors:
+        with self._lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        time.sleep(0.05)
+        with self._lock:
+            self.now -= 1
+        return EMBEDDER.embed_query(query)
+
+
+def test_only_a_few_queries_are_with_a_model_at_once(collection: Collection) -> None:
+    counted = CountedEmbedder()
+
+    class Counted(ModelRegistry):
+        def embedder(self, name: str) -> Embedder:
+            return cast(Embedder, counted)
+
+    engine = SearchEngine(Counted())
+    engine.prepare(collection)
+    with ThreadPoolExecutor(24) as threads:
+        answers = list(threads.map(lambda _: engine.search(collection, Query(text="red")), range(24)))
+    assert all(answer.hits == answers[0].hits for answer in answers)
+    assert 1 < counted.most <= encoding_at_once()
 
 
 def test_statistics_are_measured_at_fifty_images_and_at_every_doubling(
