@@ -240,7 +240,7 @@ def test_only_a_few_queries_are_with_a_model_at_once(collection: Collection) -> 
     engine.prepare(collection)
     with ThreadPoolExecutor(24) as threads:
         answers = list(threads.map(lambda _: engine.search(collection, Query(text="red")), range(24)))
-    assert all(answer.hits == answers[0].hits for answer in answers)
+    assert len({tuple(hit.image_id for hit in answer.hits) for answer in answers}) == 1
     assert 1 < counted.most <= encoding_at_once()
 
 
