@@ -8,7 +8,7 @@ from pathlib import Path
 
 from regionsearch.errors import InvalidRegion, InvalidRequest
 from regionsearch.regions import Box
-from regionsearch.training.virtue.region_caption_data import read_sources
+from regionsearch.training.region_caption_data import read_sources
 
 LEAST_EXAMPLES = 2
 """Learning by contrast needs another example to be told from."""

@@ -19,7 +19,7 @@ from regionsearch.images import load_image
 from regionsearch.models.embedder import Embedder
 from regionsearch.regions import Mask
 from regionsearch.training.connector.caption_data import CaptionedPicture
-from regionsearch.training.virtue.training_state import make_folder, not_written
+from regionsearch.training.training_state import make_folder, not_written
 
 PICTURES_A_BLOCK = 32
 TEXTS_A_BLOCK = 1024

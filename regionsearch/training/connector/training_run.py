@@ -24,7 +24,7 @@ from regionsearch.training.connector.frozen_vectors import (
 from regionsearch.training.connector.moved_background import moved_background
 from regionsearch.training.connector.retrieval import caption_ranks, measures
 from regionsearch.training.connector.settings import ConnectorSettings
-from regionsearch.training.virtue.training_state import (
+from regionsearch.training.training_state import (
     FILE,
     UNFINISHED_FILE,
     TrainingState,

@@ -33,10 +33,10 @@ from regionsearch.models.virtue.preprocessing import qwen_pixels, sam_pixels
 from regionsearch.models.virtue.prompts import GRID, SamPrompt, sam_prompt
 from regionsearch.models.virtue.rows import image_row, text_row
 from regionsearch.regions import Box, RegionPrompt
+from regionsearch.training.region_caption_data import RegionCaption
 from regionsearch.training.virtue.adapters import ADAPTED, LanguageAdapters
 from regionsearch.training.virtue.frozen_features import FeatureMemory, FrozenFeatures
 from regionsearch.training.virtue.published_layout import write_published
-from regionsearch.training.virtue.region_caption_data import RegionCaption
 from regionsearch.training.virtue.settings import TrainingSettings
 
 

@@ -13,6 +13,8 @@ import torch
 
 from regionsearch.errors import InvalidRequest, RegionSearchError
 from regionsearch.training.contrastive import Side, cached_gradients
+from regionsearch.training.region_caption_data import CaptionSource, RegionCaption
+from regionsearch.training.training_state import TrainingState, load_state, save_state
 from regionsearch.training.virtue.batch_plan import BatchPlan
 from regionsearch.training.virtue.batches_ahead import BatchesAhead
 from regionsearch.training.virtue.distribution import (
@@ -24,9 +26,7 @@ from regionsearch.training.virtue.distribution import (
     team_loss,
     wait_for_all,
 )
-from regionsearch.training.virtue.region_caption_data import CaptionSource, RegionCaption
 from regionsearch.training.virtue.settings import TrainingSettings
-from regionsearch.training.virtue.training_state import TrainingState, load_state, save_state
 
 Ready = TypeVar("Ready")
 

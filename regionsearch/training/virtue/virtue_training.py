@@ -13,14 +13,14 @@ import torch
 
 from regionsearch.errors import InvalidRequest, OutOfMemory
 from regionsearch.models.runtime import Runtime
+from regionsearch.training.region_caption_data import digest_of, read_sources
+from regionsearch.training.training_state import FILE as STATE_FILE
+from regionsearch.training.training_state import UNFINISHED_FILE, make_folder
 from regionsearch.training.virtue.distribution import Team, joined, on_own_device, wait_for_all
 from regionsearch.training.virtue.frozen_features import FeatureMemory
-from regionsearch.training.virtue.region_caption_data import digest_of, read_sources
 from regionsearch.training.virtue.settings import TrainingSettings
 from regionsearch.training.virtue.trainable_virtue import load_trainable
 from regionsearch.training.virtue.training_loop import Training
-from regionsearch.training.virtue.training_state import FILE as STATE_FILE
-from regionsearch.training.virtue.training_state import UNFINISHED_FILE, make_folder
 
 GIBIBYTE = 2**30
 

@@ -26,11 +26,11 @@ from regionsearch.models.embedder import ModelInput
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.models.runtime import Runtime
 from regionsearch.regions import Box, RegionPrompt
+from regionsearch.training.region_caption_data import CaptionSource, RegionCaption, read_sources
 from regionsearch.training.virtue.adapters import ADAPTED, AdapterSettings
 from regionsearch.training.virtue.batch_plan import BatchPlan
 from regionsearch.training.virtue.distribution import Team
 from regionsearch.training.virtue.frozen_features import FeatureMemory
-from regionsearch.training.virtue.region_caption_data import CaptionSource, RegionCaption, read_sources
 from regionsearch.training.virtue.settings import TrainingSettings
 from regionsearch.training.virtue.trainable_virtue import load_trainable
 from regionsearch.training.virtue.training_loop import Training

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from regionsearch.errors import RegionSearchError
-from regionsearch.training.virtue.training_state import TrainingState, load_state, save_state
+from regionsearch.training.training_state import TrainingState, load_state, save_state
 
 
 def test_a_disk_that_is_full_is_said_and_the_state_before_is_kept(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from PIL import Image as Pictures
 from pyarrow import parquet
 
 from regionsearch.errors import InvalidImage, InvalidRequest
-from regionsearch.training.virtue.region_caption_data import WHOLE_IMAGE_QUERY, digest_of, read_sources
+from regionsearch.training.region_caption_data import WHOLE_IMAGE_QUERY, digest_of, read_sources
 
 
 @pytest.fixture
