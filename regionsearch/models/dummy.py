@@ -16,7 +16,7 @@ import scipy.ndimage
 from numpy.typing import NDArray
 
 from regionsearch.entities import Entities
-from regionsearch.errors import InvalidRegion, InvalidRequest, NotAccepted
+from regionsearch.errors import InvalidRegion, InvalidRequest
 from regionsearch.fingerprint import Fingerprint
 from regionsearch.images import Image
 from regionsearch.models.embedder import (
@@ -30,7 +30,7 @@ from regionsearch.models.embedder import (
     Vector,
 )
 from regionsearch.models.features import DenseFeatures
-from regionsearch.models.plain_inputs import embed_plain_inputs
+from regionsearch.models.plain_inputs import embed_plain_inputs, plain_query
 from regionsearch.models.reference import ModelReference
 from regionsearch.models.runtime import Runtime
 from regionsearch.models.segmenter import DEFAULT_ENTITY_LIMIT, SegmenterInfo
@@ -116,27 +116,9 @@ class DummyEmbedder:
         return np.array([_words(text) for text in texts], dtype=np.float32).reshape(-1, DIMENSION)
 
     def embed_query(self, query: EncodableQuery) -> QueryVectors:
-        """Raises InvalidRequest when there is nothing to embed, NotAccepted for a region without an image
-        or one that is not a mask."""
-        text = None if query.text is None else _words(query.text)
-        if query.image is None:
-            if query.mask is not None or query.prompt is not None:
-                raise NotAccepted("a region needs the image that it lies in", field="region")
-            if text is None:
-                raise InvalidRequest("a query needs an image, a text, or both")
-            return QueryVectors(entity_arm=text, global_arm=text, text=text)
-        if query.mask is None and query.prompt is not None:
-            raise NotAccepted("dummy reads regions as masks, not as points or boxes", field="region")
-        colours = _nearest_colours(query.image.pixels)
-        whole = _histogram(colours)
-        region = whole if query.mask is None else _histogram(colours[query.mask.to_array()])
-        return QueryVectors(
-            entity_arm=region if text is None else _unit(region + text),
-            global_arm=whole if text is None else _unit(whole + text),
-            region=region,
-            image=whole,
-            text=text,
-        )
+        """For pixels and words together the arms are asked their unit sum; see `plain_query` for what is
+        raised."""
+        return plain_query(self, query, _embed_pixels, _unit_sum)
 
     def embed_inputs(self, inputs: Sequence[ModelInput]) -> NDArray[np.float32]:
         """(n, d) float32 unit vectors; see `embed_plain_inputs` for what is raised."""
@@ -146,6 +128,13 @@ class DummyEmbedder:
         """The input itself: pixels and bare words need no template."""
         del role
         return given
+
+
+def _embed_pixels(image: Image, mask: Mask | None, features: DenseFeatures | None) -> tuple[Vector, Vector]:
+    del features
+    colours = _nearest_colours(image.pixels)
+    whole = _histogram(colours)
+    return whole, whole if mask is None else _histogram(colours[mask.to_array()])
 
 
 class DummySegmenter:
@@ -267,3 +256,7 @@ def _words(text: str) -> Vector:
 def _unit(vector: Vector) -> Vector:
     unit: Vector = (vector / np.linalg.norm(vector)).astype(np.float32)
     return unit
+
+
+def _unit_sum(pixels: Vector, text: Vector) -> Vector:
+    return _unit(pixels + text)

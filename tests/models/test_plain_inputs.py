@@ -63,6 +63,11 @@ def test_points_are_refused_also_beside_an_outline(image: Image, outline: Box | 
         DummyEmbedder().embed_inputs([ModelInput(image, region=region)])
 
 
+def test_a_mask_of_another_size_than_its_image_is_refused(image: Image) -> None:
+    with pytest.raises(InvalidRequest, match="the mask has 4 × 3 pixels, its image 20 × 10"):
+        DummyEmbedder().embed_query(EncodableQuery(image=image, mask=Mask.full(3, 4)))
+
+
 def test_what_is_incomplete_or_outside_is_refused(image: Image) -> None:
     model = DummyEmbedder()
     with pytest.raises(NotAccepted, match="needs the image"):

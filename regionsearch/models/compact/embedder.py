@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.entities import Entities
-from regionsearch.errors import InvalidRequest, NotAccepted
+from regionsearch.errors import InvalidRequest
 from regionsearch.fingerprint import Fingerprint
 from regionsearch.images import Image
 from regionsearch.models.compact.network import CompactFeatures, CompactNetwork
@@ -37,7 +37,7 @@ from regionsearch.models.embedder import (
     Vector,
 )
 from regionsearch.models.features import DenseFeatures
-from regionsearch.models.plain_inputs import embed_plain_inputs
+from regionsearch.models.plain_inputs import embed_plain_inputs, plain_query
 from regionsearch.regions import Mask
 
 PREPROCESSING = 1
@@ -121,25 +121,9 @@ class CompactEmbedder:
         )
 
     def embed_query(self, query: EncodableQuery) -> QueryVectors:
-        """Raises InvalidRequest when there is neither an image nor a text, or the text is empty, and
-        NotAccepted for a region without an image or one that was not made a mask."""
-        text = None if query.text is None else self.embed_texts([query.text])[0]
-        if query.image is None:
-            if query.mask is not None or query.prompt is not None:
-                raise NotAccepted("a region needs the image that it lies in", field="region")
-            if text is None:
-                raise InvalidRequest("a query needs an image, a text, or both")
-            return QueryVectors(entity_arm=text, global_arm=text, text=text)
-        if query.mask is None and query.prompt is not None:
-            raise NotAccepted("compact reads regions as masks, not as points or boxes", field="region")
-        whole, region = self._embed_pixels(query.image, query.mask, query.features)
-        return QueryVectors(
-            entity_arm=region if text is None else _unit(region + text),
-            global_arm=whole if text is None else _unit(whole + text),
-            region=region,
-            image=whole,
-            text=text,
-        )
+        """For pixels and words together the arms are asked their unit sum; see `plain_query` for what is
+        raised."""
+        return plain_query(self, query, self._embed_pixels, _unit_sum)
 
     def embed_inputs(self, inputs: Sequence[ModelInput]) -> NDArray[np.float32]:
         """(n, d) float32 unit vectors; see `embed_plain_inputs` for what is raised."""
@@ -153,11 +137,6 @@ class CompactEmbedder:
     def _embed_pixels(
         self, image: Image, mask: Mask | None, features: DenseFeatures | None
     ) -> tuple[Vector, Vector]:
-        if mask is not None and (mask.height, mask.width) != (image.height, image.width):
-            raise InvalidRequest(
-                f"the mask has {mask.width} × {mask.height} pixels, its image {image.width} × {image.height}",
-                field="region",
-            )
         dense = self._network.features([image])[0] if features is None else self._own(features)
         # Without a region the whole frame is what entities are compared with.
         region = Mask.full(image.height, image.width) if mask is None else mask
@@ -199,6 +178,10 @@ def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     unit: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
     return unit
+
+
+def _unit_sum(pixels: Vector, text: Vector) -> Vector:
+    return _unit(pixels + text)
 
 
 def _weights_hash() -> str:

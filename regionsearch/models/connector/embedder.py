@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +23,8 @@ from regionsearch.models.embedder import (
     Vector,
 )
 from regionsearch.models.features import Backbone, DenseFeatures
-from regionsearch.models.plain_inputs import embed_plain_inputs
+from regionsearch.models.plain_inputs import embed_plain_inputs, plain_query
+from regionsearch.regions import Mask
 
 PREPROCESSING = 1
 """Version of how the map is applied; raised when vectors change."""
@@ -81,21 +81,9 @@ class ConnectorEmbedder:
         return self._base.embed_texts(texts)
 
     def embed_query(self, query: EncodableQuery) -> QueryVectors:
-        """Pixels and words together are asked for as the unit sum of their vectors. Raises what the base
-        raises."""
-        if query.image is None:
-            return self._base.embed_query(query)
-        pixels = self._base.embed_query(replace(query, text=None))
-        text = None if query.text is None else self.embed_texts([query.text])[0]
-        region = self._mapped(pixels.entity_arm if pixels.region is None else pixels.region)
-        image = self._mapped(pixels.global_arm if pixels.image is None else pixels.image)
-        return QueryVectors(
-            entity_arm=region if text is None else _unit(region + text),
-            global_arm=image if text is None else _unit(image + text),
-            region=region,
-            image=image,
-            text=text,
-        )
+        """For pixels and words together the arms are asked their unit sum; see `plain_query` for what is
+        raised."""
+        return plain_query(self, query, self._embed_pixels, _unit_sum)
 
     def embed_inputs(self, inputs: Sequence[ModelInput]) -> NDArray[np.float32]:
         """(n, d) float32 unit vectors; see `embed_plain_inputs` for what is raised."""
@@ -105,11 +93,18 @@ class ConnectorEmbedder:
         """As the base words it."""
         return self._base.worded(given, role)
 
+    def _embed_pixels(
+        self, image: Image, mask: Mask | None, features: DenseFeatures | None
+    ) -> tuple[Vector, Vector]:
+        pixels = self._base.embed_query(EncodableQuery(image=image, mask=mask, features=features))
+        return self._mapped(pixels.global_arm), self._mapped(pixels.entity_arm)
+
     def _mapped(self, vector: Vector) -> Vector:
         mapped: Vector = self._map(vector[None])[0]
         return mapped
 
 
-def _unit(vector: Vector) -> Vector:
-    unit: Vector = vector / np.linalg.norm(vector)
+def _unit_sum(pixels: Vector, text: Vector) -> Vector:
+    total = pixels + text
+    unit: Vector = total / np.linalg.norm(total)
     return unit
