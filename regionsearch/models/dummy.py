@@ -33,7 +33,7 @@ from regionsearch.models.features import DenseFeatures
 from regionsearch.models.plain_inputs import embed_plain_inputs, plain_query
 from regionsearch.models.reference import ModelReference
 from regionsearch.models.runtime import Runtime
-from regionsearch.models.segmenter import DEFAULT_ENTITY_LIMIT, SegmenterInfo
+from regionsearch.models.segmenter import DEFAULT_ENTITY_LIMIT, SegmenterInfo, check_limit
 from regionsearch.regions import Mask, Point, RegionPrompt, validate_within
 
 COLOURS: Mapping[str, tuple[int, int, int]] = {
@@ -151,8 +151,7 @@ class DummySegmenter:
     ) -> list[Entities]:
         """The largest areas first; objectness is the share of its box that an area fills."""
         del features
-        if limit < 1:
-            raise InvalidRequest(f"an image keeps at least one entity, not {limit}")
+        check_limit(limit)
         return [self._propose(image, limit) for image in images]
 
     def prompt(self, image: Image, region: RegionPrompt, features: DenseFeatures | None = None) -> Mask:

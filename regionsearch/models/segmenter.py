@@ -1,4 +1,4 @@
-"""What every segmenter can do."""
+"""What every segmenter can do, and what all refuse alike."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from regionsearch.entities import Entities
+from regionsearch.errors import InvalidRequest
 from regionsearch.fingerprint import Fingerprint
 from regionsearch.images import Image
 from regionsearch.models.features import Backbone, DenseFeatures
@@ -14,6 +15,7 @@ from regionsearch.regions import Mask, RegionPrompt
 
 DEFAULT_ENTITY_LIMIT = 32
 """Entities an image keeps unless the collection says otherwise."""
+MAX_ENTITY_LIMIT = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +53,21 @@ class Segmenter(Protocol):
         all positive and no negative ones.
         Raises InvalidRegion when nothing lies there, naming the point.
         """
+
+
+def check_limit(limit: int) -> None:
+    """Raises InvalidRequest for a limit that `Segmenter.propose` does not take."""
+    if not 1 <= limit <= MAX_ENTITY_LIMIT:
+        raise InvalidRequest(f"{limit} entities an image asked for; from 1 to {MAX_ENTITY_LIMIT} can be")
+
+
+def check_features(images: Sequence[Image], features: Sequence[DenseFeatures], source: str) -> None:
+    """Raises InvalidRequest unless the features are one an image, and those of a segmenter whose backbone
+    has this source."""
+    if len(features) != len(images):
+        raise InvalidRequest(f"{len(images)} images came with {len(features)} features")
+    for own in features:
+        if own.source != source:
+            raise InvalidRequest(
+                f"features of {own.source!r} were handed to a segmenter that reads {source!r}"
+            )

@@ -118,5 +118,5 @@ def test_what_cannot_be_embedded_is_refused(image: Image) -> None:
         embedder.embed_query(EncodableQuery(image=image, prompt=RegionPrompt(box=RED)))
     with pytest.raises(NotAccepted, match="needs the image"):
         embedder.embed_query(EncodableQuery(text="red", mask=Mask.full(2, 2)))
-    with pytest.raises(InvalidRequest, match="at least one entity"):
+    with pytest.raises(InvalidRequest, match="from 1 to 1024 can be"):
         load_segmenter().propose([image], limit=0)

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.entities import Entities
-from regionsearch.errors import InvalidRequest
 from regionsearch.fingerprint import Fingerprint
 from regionsearch.images import Image
 from regionsearch.models.compact.merge_tree import (
@@ -35,10 +34,9 @@ from regionsearch.models.compact.segmenter_weights import SegmenterWeights, read
 from regionsearch.models.compact.single_thread import single_threaded_products
 from regionsearch.models.compact.superpixels import cut_superpixels
 from regionsearch.models.features import Backbone, DenseFeatures
-from regionsearch.models.segmenter import DEFAULT_ENTITY_LIMIT, SegmenterInfo
+from regionsearch.models.segmenter import DEFAULT_ENTITY_LIMIT, SegmenterInfo, check_features, check_limit
 from regionsearch.regions import Mask, RegionPrompt, validate_within
 
-MAX_ENTITY_LIMIT = 1024
 PREPROCESSING = 1
 """Version of everything besides the weights that decides what is found; raised when outputs change."""
 
@@ -92,8 +90,7 @@ class CompactSegmenter:
 
         Raises InvalidRequest for another limit, or features that are not one an image.
         """
-        if not 1 <= limit <= MAX_ENTITY_LIMIT:
-            raise InvalidRequest(f"{limit} entities an image asked for; from 1 to {MAX_ENTITY_LIMIT} can be")
+        check_limit(limit)
         passes = self._passes(images, features)
         with single_threaded_products():
             return [self._propose(image, own, limit) for image, own in zip(images, passes, strict=True)]
@@ -123,14 +120,7 @@ class CompactSegmenter:
     ) -> list[CompactFeatures]:
         if features is None:
             return self._network.features(images)
-        if len(features) != len(images):
-            raise InvalidRequest(f"{len(images)} images came with {len(features)} features")
-        for own in features:
-            if own.source != self._network.source:
-                raise InvalidRequest(
-                    f"features of {own.source!r} were handed to a segmenter that reads "
-                    f"{self._network.source!r}"
-                )
+        check_features(images, features, self._network.source)
         return cast(list[CompactFeatures], list(features))
 
     def _propose(self, image: Image, features: CompactFeatures, limit: int) -> Entities:

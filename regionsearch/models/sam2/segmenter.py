@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import cast
 
 from regionsearch.entities import Entities
-from regionsearch.errors import InvalidRequest
 from regionsearch.fingerprint import Fingerprint
 from regionsearch.images import Image
 from regionsearch.models.checkpoints import weights_hash
@@ -20,10 +19,9 @@ from regionsearch.models.sam2.loading import LoadedSam2, load_sam2
 from regionsearch.models.sam2.options import MaskOptions
 from regionsearch.models.sam2.prompt_decoder import PromptDecoder
 from regionsearch.models.sam2.prompted_masks import needs_features, outline_of, prompted_mask
-from regionsearch.models.segmenter import DEFAULT_ENTITY_LIMIT, SegmenterInfo
+from regionsearch.models.segmenter import DEFAULT_ENTITY_LIMIT, SegmenterInfo, check_features, check_limit
 from regionsearch.regions import Mask, RegionPrompt, validate_within
 
-MAX_ENTITY_LIMIT = 1024
 PREPROCESSING = 2
 """Version of everything besides weights and options that decides what is found; raised when that changes."""
 
@@ -64,8 +62,7 @@ class Sam2Segmenter:
 
         Raises InvalidRequest for another limit, or features that are not one an image.
         """
-        if not 1 <= limit <= MAX_ENTITY_LIMIT:
-            raise InvalidRequest(f"{limit} entities an image asked for; from 1 to {MAX_ENTITY_LIMIT} can be")
+        check_limit(limit)
         passes = self._passes(images, features)
         return [automatic_masks(self._decoder, own, self._options, limit) for own in passes]
 
@@ -87,12 +84,5 @@ class Sam2Segmenter:
     ) -> list[SamImageFeatures]:
         if features is None:
             return self._backbone.features(images)
-        if len(features) != len(images):
-            raise InvalidRequest(f"{len(images)} images came with {len(features)} features")
-        for own in features:
-            if own.source != self._backbone.source:
-                raise InvalidRequest(
-                    f"features of {own.source!r} were handed to a segmenter that reads "
-                    f"{self._backbone.source!r}"
-                )
+        check_features(images, features, self._backbone.source)
         return cast(list[SamImageFeatures], list(features))
