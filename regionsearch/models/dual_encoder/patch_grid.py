@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from regionsearch.models.mask_coverage import mask_coverage
 from regionsearch.regions import Mask
 
 _NOISE = 1e-9
@@ -50,7 +51,7 @@ class PatchGrid:
         return shares
 
     def _shares(self, mask: Mask) -> NDArray[np.float64]:
-        covered = self._coverage(mask)
+        covered = mask_coverage(mask, self.rows, self.columns)
         most = covered.max()
         if most <= 0:
             nearest = np.zeros_like(covered)
@@ -62,24 +63,6 @@ class PatchGrid:
         shares[covered < _NOISE * most] = 0
         shares[shares > 1 - _NOISE] = 1
         return shares
-
-    def _coverage(self, mask: Mask) -> NDArray[np.float64]:
-        """(r, c): mask pixels in each patch, those on a border shared out.
-
-        Works on the runs: 32 dense masks of a large photo would be a gigabyte. Pixels set before a
-        position grow linearly within a run, so that reading them off at the borders in every column is
-        exact, also where a border cuts through a pixel.
-        """
-        ends = np.concatenate([[0], np.cumsum(mask.counts, dtype=np.int64)])
-        ones = mask.counts.astype(np.int64)
-        ones[::2] = 0
-        set_before = np.concatenate([[0], np.cumsum(ones)])
-        borders = np.clip(self.rows, 0, mask.height) + mask.height * np.arange(mask.width)[:, None]
-        by_column = np.diff(np.interp(borders, ends, set_before), axis=1)
-        pixel = np.arange(mask.width)
-        inside = np.minimum(self.columns[1:, None], pixel + 1) - np.maximum(self.columns[:-1, None], pixel)
-        coverage: NDArray[np.float64] = (np.clip(inside, 0, 1) @ by_column).T
-        return coverage
 
     def _nearest(self, mask: Mask) -> tuple[int, int]:
         box = mask.box()

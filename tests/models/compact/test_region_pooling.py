@@ -6,24 +6,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regionsearch.models.compact.region_pooling import mask_coverage, pooling_weights
+from regionsearch.models.compact.region_pooling import pooling_weights
 from regionsearch.regions import Mask
 
 sides = st.integers(1, 40)
 cells = st.integers(1, 9)
-
-
-@given(sides, sides, cells, cells, st.integers(0, 2**32 - 1))
-def test_coverage_is_what_counting_dense_pixels_gives(
-    height: int, width: int, rows: int, columns: int, seed: int
-) -> None:
-    random = np.random.default_rng(seed)
-    pixels = random.random((height, width)) < random.random()
-    # Every pixel cut into rows × columns bits, so that cells are whole numbers of bits.
-    bits = np.kron(pixels, np.ones((rows, columns))) / (rows * columns)
-    expected = bits.reshape(rows, height, columns, width).sum(axis=(1, 3))
-    found = mask_coverage(Mask.from_array(pixels), rows, columns)
-    assert np.allclose(found, expected, atol=1e-9)
 
 
 @given(sides, sides, cells, cells)
