@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +96,12 @@ def _run_coco(arguments: argparse.Namespace) -> int:
     from regionsearch.evaluation.coco_annotations import read_folders
     from regionsearch.evaluation.coco_evaluation import evaluate
     from regionsearch.evaluation.photo_index import PhotoIndex
+    from regionsearch.evaluation.progress import ShownProgress
     from regionsearch.evaluation.report_tables import coco_tables
     from regionsearch.models.registry import ModelRegistry
 
     photos = read_folders(arguments.images, arguments.annotations, arguments.captions)
-    show = _shown_progress()
+    show = ShownProgress()
     models = ModelRegistry(runtime=runtime_from(arguments))
     with PhotoIndex(photos, models, arguments.embedder, arguments.segmenter, show) as index:
         report = evaluate(index, captions=bool(arguments.captions), progress=show)
@@ -113,6 +113,7 @@ def _run_segmentation(arguments: argparse.Namespace) -> int:
     if (arguments.images is None) != (arguments.annotations is None):
         arguments.parser.error("--images and --annotations are given together")
     from regionsearch.evaluation.coco_annotations import read_folders
+    from regionsearch.evaluation.progress import ShownProgress
     from regionsearch.evaluation.report_tables import partition_table, segmentation_table
     from regionsearch.models.registry import ModelRegistry
 
@@ -120,28 +121,16 @@ def _run_segmentation(arguments: argparse.Namespace) -> int:
         from regionsearch.evaluation.bsds import evaluate_partitions
 
         segmenter = ModelRegistry(runtime=runtime_from(arguments)).segmenter(arguments.segmenter)
-        report = evaluate_partitions(arguments.bsds, segmenter, _shown_progress())
+        report = evaluate_partitions(arguments.bsds, segmenter, ShownProgress())
         _print(report, partition_table(report), as_json=arguments.json)
         return 0
     from regionsearch.evaluation.segmentation_evaluation import evaluate_segmentation
 
     photos = read_folders([arguments.images], [arguments.annotations])
     segmenter = ModelRegistry(runtime=runtime_from(arguments)).segmenter(arguments.segmenter)
-    report = evaluate_segmentation(photos, segmenter, _shown_progress())
+    report = evaluate_segmentation(photos, segmenter, ShownProgress())
     _print(report, segmentation_table(report), as_json=arguments.json)
     return 0
-
-
-def _shown_progress() -> Any:
-    """A line on stderr that is rewritten, when somebody watches."""
-    if not sys.stderr.isatty():
-        return lambda what, done, of: None
-
-    def show(what: str, done: int, of: int) -> None:
-        end = "\n" if done == of else ""
-        print(f"\r\x1b[K{what}: {done} of {of}", end=end, file=sys.stderr, flush=True)
-
-    return show
 
 
 def _print(report: dict[str, Any], table: str, *, as_json: bool) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.errors import InvalidRequest
+from regionsearch.evaluation.progress import progress_bar
 from regionsearch.evaluation.published.benchmark_inputs import DEFAULT_BATCH, BenchmarkInput, Retrieval
 from regionsearch.evaluation.published.embedding_cache import EmbeddingCache
 from regionsearch.evaluation.published.image_files import ImageFiles
@@ -142,15 +142,6 @@ class InputVectors:
             raise AssertionError(f"{info.name} gave vectors {vectors.shape} for {len(keys)} inputs, or NaN")
         self._cache.append(keys, vectors)
         self.counts.computed += len(keys)
-
-
-@contextmanager
-def progress_bar(what: str, total: int) -> Iterator[Callable[[], object]]:
-    """A progress bar on stderr when somebody watches; what it gives is called after each step."""
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc=what, unit="", disable=None, leave=False) as bar:
-        yield lambda: bar.update()
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from regionsearch.collection import Candidate, Candidates, Collection, DataDirectory
 from regionsearch.entities import Entities
 from regionsearch.errors import InvalidImage
+from regionsearch.evaluation.progress import progress_bar
 from regionsearch.evaluation.published.benchmark_inputs import BoxNumbers
-from regionsearch.evaluation.published.embedded_inputs import InputVectors, progress_bar
+from regionsearch.evaluation.published.embedded_inputs import InputVectors
 from regionsearch.evaluation.published.hit_rates import hit_rate
 from regionsearch.evaluation.published.image_files import ImageFiles, box_within
 from regionsearch.evaluation.published.scar import ScarRow, ScarSubset
