@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from regionsearch.errors import InvalidRegion, InvalidRequest
+from regionsearch.models.folder_kind import Role
+from regionsearch.models.registry import DEFAULT_EMBEDDER, DEFAULT_SEGMENTER
 from regionsearch.models.runtime import DEFAULT_TOKEN_BUDGET, PRECISIONS, Runtime
 from regionsearch.regions import Box, Mask, Point, RegionPrompt
 
 # One of: four numbers of a box, a point, the path of a mask. Numbers are checked later, where a box
 # that is well formed but empty is refused with exit code 1 and not 2.
 RegionPart = tuple[float, float, float, float] | Point | Path
+
+RUNTIME_OPTIONS = ("device", "dtype", "token_budget")
+"""Their names are those of Runtime's fields; None where nothing was said."""
 
 
 def whole_number(text: str) -> int:
@@ -63,30 +68,45 @@ def add_runtime_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
         metavar="D",
-        default="auto",
         help="where models of torch compute: auto (a GPU if there is one), cpu, cuda, cuda:N "
-        "(default: %(default)s; the compact models always use the CPU)",
+        "(default: auto; the compact models always use the CPU)",
     )
     parser.add_argument(
         "--dtype",
         choices=PRECISIONS,
-        default="auto",
         help="their precision (default: bf16 or fp16 on a GPU, fp32 on a CPU)",
     )
     parser.add_argument(
         "--token-budget",
         metavar="N",
         type=whole_number,
-        default=DEFAULT_TOKEN_BUDGET,
-        help="tokens of one of their forward passes; less takes less memory (default: %(default)s)",
+        help="tokens of one of their forward passes; less takes less memory "
+        f"(default: {DEFAULT_TOKEN_BUDGET})",
     )
 
 
 def runtime_from(arguments: argparse.Namespace, threads: int | None = None) -> Runtime:
-    """Raises InvalidRequest for a token budget below 1."""
-    if arguments.token_budget < 1:
+    """What was not said is the runtime's own default. Raises InvalidRequest for a token budget below 1."""
+    if arguments.token_budget is not None and arguments.token_budget < 1:
         raise InvalidRequest(f"--token-budget is {arguments.token_budget}; it must be at least 1")
-    return Runtime(threads, arguments.device, arguments.dtype, arguments.token_budget)
+    said = {name: getattr(arguments, name) for name in RUNTIME_OPTIONS}
+    return Runtime(threads, **{name: value for name, value in said.items() if value is not None})
+
+
+def refuse_runtime_options(arguments: argparse.Namespace, needs: str) -> None:
+    """Raises InvalidRequest when one of them was said where nothing here computes."""
+    for name in RUNTIME_OPTIONS:
+        if getattr(arguments, name) is not None:
+            raise InvalidRequest(f"--{name.replace('_', '-')} {needs}", field=name)
+
+
+def add_judged_options(parser: argparse.ArgumentParser, *roles: Role) -> None:
+    """What every evaluation is told: the models of these roles, where they compute, how to report."""
+    for role in roles:
+        default = DEFAULT_EMBEDDER if role == "embedder" else DEFAULT_SEGMENTER
+        parser.add_argument(f"--{role}", default=default, help="name (default: %(default)s)")
+    add_runtime_options(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON alone")
 
 
 class AppendRegionPart(argparse.Action):

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from regionsearch.cli import published_command
-from regionsearch.cli.arguments import add_runtime_options, runtime_from
-from regionsearch.models.registry import DEFAULT_EMBEDDER, DEFAULT_SEGMENTER
+from regionsearch.cli.arguments import add_judged_options, runtime_from
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -47,14 +46,11 @@ def _add_coco(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument(
         "--captions", metavar="FILE", type=Path, action="append", default=[], help="captions.json"
     )
-    parser.add_argument("--embedder", default=DEFAULT_EMBEDDER, help="name (default: %(default)s)")
-    parser.add_argument("--segmenter", default=DEFAULT_SEGMENTER, help="name (default: %(default)s)")
     parser.add_argument(
         "--karpathy", metavar="FILE", type=Path, help="dataset_coco.json: judge captions alone, see above"
     )
     published_command.add_embedding_options(parser)
-    add_runtime_options(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON alone")
+    add_judged_options(parser, "embedder", "segmenter")
     parser.set_defaults(run=run, parser=parser)
 
 
@@ -72,9 +68,7 @@ def _add_segmentation(kinds: argparse._SubParsersAction[argparse.ArgumentParser]
     source.add_argument("--images", metavar="DIR", type=Path, help="photos; with --annotations")
     source.add_argument("--bsds", metavar="DIR", type=Path, help="folder with images/ and ground_truth/*.mat")
     parser.add_argument("--annotations", metavar="FILE", type=Path, help="instances.json of --images")
-    parser.add_argument("--segmenter", default=DEFAULT_SEGMENTER, help="name (default: %(default)s)")
-    add_runtime_options(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON alone")
+    add_judged_options(parser, "segmenter")
     parser.set_defaults(run=run, parser=parser)
 
 

@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regionsearch.cli.arguments import add_runtime_options, runtime_from
+from regionsearch.cli.arguments import add_judged_options, runtime_from, whole_number
 from regionsearch.evaluation.published.benchmark_inputs import DEFAULT_BATCH
 from regionsearch.evaluation.published.karpathy import SPLITS
 from regionsearch.evaluation.published.wording import STYLES
-from regionsearch.models.registry import DEFAULT_EMBEDDER
 
 if TYPE_CHECKING:
     from regionsearch.evaluation.published.benchmark_run import RunSettings
@@ -125,10 +124,8 @@ def _add_flickr30k(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", metavar="DIR", type=Path, required=True, help="folder of the pictures")
-    parser.add_argument("--embedder", default=DEFAULT_EMBEDDER, help="name (default: %(default)s)")
     add_embedding_options(parser)
-    add_runtime_options(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON alone")
+    add_judged_options(parser, "embedder")
 
 
 def add_embedding_options(parser: argparse.ArgumentParser) -> None:
@@ -234,10 +231,7 @@ def _finish(arguments: argparse.Namespace, report: dict[str, Any], counts: Count
 
 
 def _count(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
+    value = whole_number(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0")
     return value
