@@ -16,11 +16,12 @@ from regionsearch.cli.arguments import (
     click,
     group_regions,
     named_weight,
+    refuse_runtime_options,
     runtime_from,
     whole_number,
 )
 from regionsearch.errors import InvalidRegion, InvalidRequest
-from regionsearch.regions import Mask, RegionPrompt
+from regionsearch.regions import Mask, RegionPrompt, validate_within
 
 
 def add_to(commands: Any) -> None:
@@ -117,6 +118,8 @@ def run(arguments: argparse.Namespace) -> int:
     for option in ("rerank_top", "rerank_weight"):
         if arguments.rerank is None and getattr(arguments, option) is not None:
             raise InvalidRequest(f"--{option.replace('_', '-')} needs --rerank", field=option)
+    if arguments.address is not None:
+        refuse_runtime_options(arguments, "needs --data: a server was told where its models compute")
     region = _region(arguments)
     ask = _ask_server if arguments.address is not None else _ask_directory
     answer = answer_to_json(ask(arguments, region))
@@ -210,6 +213,7 @@ def _read_picture(path: Path) -> bytes:
 
 def _ask_directory(arguments: argparse.Namespace, region: RegionPrompt | None) -> Any:
     from regionsearch.collection import DataDirectory
+    from regionsearch.images import image_size
     from regionsearch.models.registry import ModelRegistry
     from regionsearch.search import Query, Rerank, SearchEngine
 
@@ -220,8 +224,12 @@ def _ask_directory(arguments: argparse.Namespace, region: RegionPrompt | None) -
             arguments.rerank, **{name: value for name, value in said.items() if value is not None}
         )
 
+    picture = None if arguments.image is None else _read_picture(arguments.image)
+    if picture is not None and region is not None:
+        # The engine checks it too, once its models have loaded, which may take minutes.
+        validate_within(region, *image_size(picture, str(arguments.image)))
     query = Query(
-        encoded_image=None if arguments.image is None else _read_picture(arguments.image),
+        encoded_image=picture,
         image_name=str(arguments.image),
         image_id=arguments.image_id,
         entity=arguments.entity,

@@ -33,15 +33,40 @@ class EncodedQuery:
     record: ImageRecord | None = None
 
 
+def indexed_image(query: Query, collection: Collection, stopwatch: Stopwatch) -> ImageRecord | None:
+    """The record of the indexed image that the query is about, with its pixels when it is to be read
+    again; None for another query. Needs no model.
+
+    Raises ImageNotFound, and InvalidRequest for an entity that it has not.
+    """
+    if query.image_id is None:
+        return None
+    with stopwatch.stage("fetch"):
+        record = collection.get(query.image_id, pixels=query.rerank is not None)
+    count = len(record.entities)
+    if query.entity is not None and query.entity >= count:
+        raise InvalidRequest(
+            f"image {query.image_id!r} has {count} entities, 0 to {count - 1}; there is no {query.entity}",
+            field="entity",
+        )
+    return record
+
+
 def encode(
-    query: Query, collection: Collection, models: ModelRegistry, limits: Limits, stopwatch: Stopwatch
+    query: Query,
+    indexed: ImageRecord | None,
+    collection: Collection,
+    models: ModelRegistry,
+    limits: Limits,
+    stopwatch: Stopwatch,
 ) -> EncodedQuery:
-    """Raises InvalidRegion, InvalidImage, ImageNotFound and NotAccepted as the query deserves."""
+    """indexed: what `indexed_image` found. Raises InvalidRegion, InvalidImage and NotAccepted as the query
+    deserves."""
     if query.vector is not None:
         with stopwatch.stage("encode"):
             return EncodedQuery(_ready_vector(query.vector, collection.spec.embedder.dimension), ())
-    if query.image_id is not None:
-        return _encode_indexed(query, query.image_id, collection, models, stopwatch)
+    if indexed is not None:
+        return _encode_indexed(query, indexed, collection, models, stopwatch)
     return _encode_pixels_and_words(query, collection, models, limits, stopwatch)
 
 
@@ -52,16 +77,8 @@ def _ready_vector(vector: NDArray[np.float32], dimension: int) -> QueryVectors:
 
 
 def _encode_indexed(
-    query: Query, image_id: str, collection: Collection, models: ModelRegistry, stopwatch: Stopwatch
+    query: Query, record: ImageRecord, collection: Collection, models: ModelRegistry, stopwatch: Stopwatch
 ) -> EncodedQuery:
-    with stopwatch.stage("fetch"):
-        record = collection.get(image_id, pixels=query.rerank is not None)
-    count = len(record.entities)
-    if query.entity is not None and query.entity >= count:
-        raise InvalidRequest(
-            f"image {image_id!r} has {count} entities, 0 to {count - 1}; there is no {query.entity}",
-            field="entity",
-        )
     image = record.vectors[0]
     region = image if query.entity is None else record.vectors[1 + query.entity]
     text: NDArray[np.float32] | None = None

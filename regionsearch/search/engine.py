@@ -23,7 +23,7 @@ from regionsearch.search.background import (
     measure_background,
     shipped_background,
 )
-from regionsearch.search.encoding import EncodedQuery, encode
+from regionsearch.search.encoding import EncodedQuery, encode, indexed_image
 from regionsearch.search.first_phase import candidate_numbers
 from regionsearch.search.joint_scoring import JointScores, ranking, score_jointly, score_of
 from regionsearch.search.query import Answer, Hit, MatchedEntity, PartScore, Query, Rerank
@@ -72,11 +72,13 @@ class SearchEngine:
         check_query(query, self._limits)
         if query.rerank is not None:
             check_pixels_kept(collection)
-        background = self._background(collection)
         stopwatch = Stopwatch()
+        # Before models load, which may take minutes: a misspelt id is refused at once.
+        indexed = indexed_image(query, collection, stopwatch)
+        background = self._background(collection)
         weights = resolve_weights(query.weights)
         with self._encoding:
-            encoded = encode(query, collection, self._models, self._limits, stopwatch)
+            encoded = encode(query, indexed, collection, self._models, self._limits, stopwatch)
         own = -1 if query.include_self else encoded.own_number
         wanted = query.limit if query.rerank is None else max(query.limit, query.rerank.top_n)
         for _ in range(ATTEMPTS):

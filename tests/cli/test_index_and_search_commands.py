@@ -21,6 +21,7 @@ from regionsearch.cli import main
 from regionsearch.collection import DataDirectory
 from regionsearch.config import Limits
 from regionsearch.errors import CollectionNotFound, NotADataDirectory
+from regionsearch.models.registry import ModelRegistry
 from regionsearch.regions import Box, Mask, mask_iou
 
 COLOURS = ("red", "green", "blue", "yellow", "cyan", "magenta", "orange", "purple")
@@ -283,6 +284,35 @@ def test_search_refuses_in_one_line_that_names_what_was_wrong(
 ) -> None:
     words = [str(photos / "00.png") if word == "PHOTO" else word for word in more]
     assert named in refusal(capsys, search_words(data, *words))
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (["--image-id", "nobody.png"], "'nobody.png'"),
+        (["--image-id", "00.png", "--entity", "77"], "77"),
+        (["--image", "PHOTO", "--box", "9000,9000,9100,9100"], "120 × 90"),
+        (["--image", "PHOTO", "--mask", "MASK"], "7 × 5"),
+        (["--collection", "nowhere", "--text", "x"], "'nowhere'"),
+    ],
+)
+def test_what_needs_no_model_to_be_refused_is_refused_before_one_loads(
+    photos: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    more: list[str],
+    named: str,
+) -> None:
+    def loaded(_: ModelRegistry, name: str) -> None:
+        raise AssertionError(f"{name} was loaded")
+
+    monkeypatch.setattr(ModelRegistry, "embedder", loaded)
+    monkeypatch.setattr(ModelRegistry, "segmenter", loaded)
+    PIL.Image.new("L", (7, 5), 255).save(tmp_path / "mask.png")
+    given = {"PHOTO": str(photos / "00.png"), "MASK": str(tmp_path / "mask.png")}
+    assert named in refusal(capsys, search_words(data, *(given.get(word, word) for word in more)))
 
 
 def test_an_unknown_collection_is_refused_with_those_that_exist(

@@ -14,7 +14,7 @@ import sys, time
 from regionsearch.cli import main
 from regionsearch.models import dummy, registry
 
-registry.ON_PROCESSOR = frozenset()  # the dummy models as if they were some of torch
+registry.PACKAGED = frozenset()  # the dummy models as if they were some of torch
 ready = dummy.load_embedder
 probed = []
 

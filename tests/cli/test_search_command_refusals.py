@@ -33,6 +33,8 @@ def test_a_mask_file_counts_where_it_is_bright_and_opaque(tmp_path: Path) -> Non
         (["--text", "a\udcff"], "text"),
         (["--image-id", "a\udcff"], "image_id"),
         (["--weight", "a\udcff=1", "--text", "x"], "weights"),
+        (["--text", "x", "--device", "cuda"], "--device needs --data"),
+        (["--text", "x", "--token-budget", "64"], "--token-budget needs --data"),
     ],
 )
 def test_what_a_server_cannot_be_asked_ends_in_one_line(
