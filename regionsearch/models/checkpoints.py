@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regionsearch.errors import ModelUnavailable
+from regionsearch.models.quoting import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +89,7 @@ def _from_hub(name: str, patterns: Sequence[str] | None, looked: Sequence[str]) 
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=allowed))
     # No connection, no such repository, no access: its own errors, and those of the HTTP library below it.
     except Exception as error:
-        reason = _first_line(error)
+        reason = first_line(error)
         if cached is not None:
             # Whoever reads it says which file is missing, if one is.
             _log.warning("event=not_fetched model=%s cached=%s reason=%r", name, cached, reason)
@@ -108,11 +109,6 @@ def _has_weights(folder: Path) -> bool:
         if not all(shard.exists() for shard in shards):
             partial.update(shards)
     return any(path.suffix in _WEIGHTS and path not in partial for path in folder.rglob("*"))
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -176,7 +172,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
         raise
     # A damaged pickle can raise anything: UnicodeDecodeError, KeyError, IndexError, struct.error, ...
     except Exception as error:
-        raise ModelUnavailable(f"weights {path} cannot be read: {_first_line(error)}") from error
+        raise ModelUnavailable(f"weights {path} cannot be read: {first_line(error)}") from error
     if not isinstance(tensors, dict):
         raise ModelUnavailable(f"weights {path} hold no tensors by name")
     return tensors

@@ -19,6 +19,7 @@ from torch import nn
 
 from regionsearch.errors import ModelUnavailable
 from regionsearch.models.checkpoints import read_json, read_tensors
+from regionsearch.models.quoting import some_of
 from regionsearch.models.qwen2_vl.loading import published_name
 
 WEIGHT_FILES = ("adapter_model.safetensors", "adapter_model.bin")
@@ -43,7 +44,6 @@ _PLAIN_ONLY = (
     "use_rslora",
 )
 """Settings of peft that make an adapter something else than plain LoRA, or change what it is for."""
-_NAMED_AT_MOST = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,11 +88,11 @@ class Adapter:
         unknown = sorted(set(self.updates) - expected)
         if unknown:
             raise ModelUnavailable(
-                f"adapter {self.file} changes what it does not target or this model lacks: {_some(unknown)}"
+                f"adapter {self.file} changes what it does not target or this model lacks: {some_of(unknown)}"
             )
         missing = sorted(expected - set(self.updates))
         if missing:
-            raise ModelUnavailable(f"adapter {self.file} lacks what it targets: {_some(missing)}")
+            raise ModelUnavailable(f"adapter {self.file} lacks what it targets: {some_of(missing)}")
         for name, update in self.updates.items():
             shape = (update.b.shape[0], update.a.shape[1])
             if shape != tuple(modules[name].weight.shape):
@@ -131,7 +131,7 @@ def read_adapter(folder: Path) -> Adapter:
         else:
             unknown.append(key)
     if unknown:
-        raise ModelUnavailable(f"adapter {file} holds unknown keys: {_some(sorted(unknown))}")
+        raise ModelUnavailable(f"adapter {file} holds unknown keys: {some_of(sorted(unknown))}")
     if len(adapters) > 1:
         raise ModelUnavailable(f"{file} holds several adapters: {sorted(map(str, adapters))}")
     for module, pair in halves.items():
@@ -256,8 +256,3 @@ def _is_target(name: str, targets: Sequence[str] | str) -> bool:
     if isinstance(targets, str):
         return re.fullmatch(targets, name) is not None
     return any(name == target or name.endswith(f".{target}") for target in targets)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED_AT_MOST
-    return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")

@@ -87,6 +87,15 @@ class ModelReference:
             )
         return value
 
+    def whole(self, name: str, default: int, least: int, most: int) -> int:
+        """As `number`. Raises InvalidRequest also for one that is not whole."""
+        value = self.number(name, default, least, most)
+        if value != int(value):
+            raise InvalidRequest(
+                f"{name}={value:g} of model {self.kind!r} is not a whole number", field="embedder"
+            )
+        return int(value)
+
     def __str__(self) -> str:
         head = f"{self.kind}:{self.location}" if self.location else self.kind
         return ",".join([head, *(f"{name}={value}" for name, value in self.options.items())])

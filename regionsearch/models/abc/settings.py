@@ -35,8 +35,8 @@ class Settings:
         settings = Settings(
             positions=cast(Positions, reference.choice("positions", POSITION_MODES)),
             context=reference.number("context", DEFAULT_CONTEXT, 0.0, MAX_CONTEXT),
-            min_tokens=_whole(reference, "min_tokens", MIN_TOKENS),
-            max_tokens=_whole(reference, "max_tokens", MAX_TOKENS),
+            min_tokens=reference.whole("min_tokens", MIN_TOKENS, *LOADER_TOKENS),
+            max_tokens=reference.whole("max_tokens", MAX_TOKENS, *LOADER_TOKENS),
         )
         if settings.min_tokens > settings.max_tokens:
             raise InvalidRequest(
@@ -49,12 +49,3 @@ class Settings:
     def of_outputs(self) -> dict[str, object]:
         """Everything beside the weights that changes vectors, for the fingerprint."""
         return {**asdict(self), "templates": dict(TEMPLATES)}
-
-
-def _whole(reference: ModelReference, name: str, default: int) -> int:
-    number = float(reference.number(name, default, *LOADER_TOKENS))
-    if not number.is_integer():
-        raise InvalidRequest(
-            f"{name}={number:g} of model {reference.kind!r} is no whole number", field="embedder"
-        )
-    return int(number)

@@ -13,6 +13,7 @@ import scipy.special
 from numpy.typing import NDArray
 
 from regionsearch.errors import ModelUnavailable
+from regionsearch.models.quoting import first_line
 
 WEIGHTS_FILE = "connector.safetensors"
 SHORTEST = 1e-12
@@ -75,7 +76,7 @@ def read_map(folder: Path, dimension: int) -> ConnectorMap:
     try:
         tensors = safetensors.numpy.load_file(file)
     except (OSError, safetensors.SafetensorError) as error:
-        raise ModelUnavailable(f"weights {file} cannot be read: {str(error).splitlines()[0]}") from error
+        raise ModelUnavailable(f"weights {file} cannot be read: {first_line(error)}") from error
     if sorted(tensors) != sorted(_NAMES):
         raise ModelUnavailable(f"weights {file} hold {', '.join(sorted(tensors))}: no connector's")
     reached = tensors["reached"]

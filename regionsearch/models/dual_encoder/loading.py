@@ -16,6 +16,7 @@ from regionsearch.models.checkpoints import (
     weights_hash,
 )
 from regionsearch.models.dual_encoder.settings import Family, Settings
+from regionsearch.models.quoting import some_of
 from regionsearch.models.reference import ModelReference
 from regionsearch.models.runtime import Runtime
 
@@ -33,7 +34,6 @@ HUB_FILES = ("*.json", "*.txt", "*.model", "model*.safetensors", "pytorch_model*
 """Not the same weights a third time (`open_clip_pytorch_model.bin`, TensorFlow's, Flax')."""
 _UNUSED = ("logit_scale", "logit_bias")
 """They turn cosines into the logits of training, which nothing here asks for."""
-_NAMED_AT_MOST = 5
 
 
 def load_embedder(reference: ModelReference, runtime: Runtime) -> DualEncoder:
@@ -106,7 +106,7 @@ def _config(folder: Path, family: Family) -> Any:
     import transformers
     from huggingface_hub.errors import StrictDataclassError
 
-    from regionsearch.models.qwen2_vl.loading import quiet_transformers
+    from regionsearch.models.quiet_transformers import quiet_transformers
 
     try:
         # SigLIP's published configs name end tokens beyond their vocabulary, which nothing reads.
@@ -145,7 +145,7 @@ def _model(files: list[Path], folder: Path, family: Family, config: Any, dtype: 
     """The model on the CPU, with every weight from the files: nothing is left at random."""
     import transformers
 
-    from regionsearch.models.qwen2_vl.loading import quiet_transformers
+    from regionsearch.models.quiet_transformers import quiet_transformers
 
     tensors: dict[str, Any] = {}
     for path in files:
@@ -167,16 +167,11 @@ def _model(files: list[Path], folder: Path, family: Family, config: Any, dtype: 
             ) from error
     missing = [name for name in sorted(report["missing_keys"]) if name not in _UNUSED]
     if missing:
-        raise ModelUnavailable(f"weights in {folder} lack {_some(missing)}", field="embedder")
+        raise ModelUnavailable(f"weights in {folder} lack {some_of(missing)}", field="embedder")
     misshapen = sorted(str(entry[0]) for entry in report["mismatched_keys"])
     if misshapen:
         raise ModelUnavailable(
-            f"weights in {folder} have not the shapes of its config.json: {_some(misshapen)}",
+            f"weights in {folder} have not the shapes of its config.json: {some_of(misshapen)}",
             field="embedder",
         )
     return model.eval().requires_grad_(False)
-
-
-def _some(names: list[str]) -> str:
-    more = len(names) - _NAMED_AT_MOST
-    return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")

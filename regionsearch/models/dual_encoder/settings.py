@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from regionsearch.errors import InvalidRequest
-from regionsearch.models.crops import DEFAULT_CONTEXT
+from regionsearch.models.crops import DEFAULT_CONTEXT, MAX_CONTEXT
 from regionsearch.models.reference import ModelReference
 
 Family = Literal["clip", "siglip", "siglip2"]
@@ -22,7 +22,6 @@ _OPTIONS: Mapping[Family, tuple[str, ...]] = {
 }
 _MOST_PIXELS = 4096
 _MOST_PATCHES = 16_384
-_MOST_CONTEXT = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +54,15 @@ class Settings:
                 f"option {idle!r} of model {reference.kind!r} means nothing with regions={regions}",
                 field="embedder",
             )
+
+        def whole(name: str, most: int) -> int | None:
+            return reference.whole(name, 1, 1, most) if name in reference.options else None
+
         squeezed = reference.choice("frame", ("published", "squeeze")) == "squeeze"
         return Settings(
             regions=regions,
-            context=reference.number("context", DEFAULT_CONTEXT, 0, _MOST_CONTEXT),
+            context=reference.number("context", DEFAULT_CONTEXT, 0, MAX_CONTEXT),
             frame="squeeze" if squeezed else "published",
-            pixels=_whole(reference, "pixels", _MOST_PIXELS),
-            patches=_whole(reference, "patches", _MOST_PATCHES),
+            pixels=whole("pixels", _MOST_PIXELS),
+            patches=whole("patches", _MOST_PATCHES),
         )
-
-
-def _whole(reference: ModelReference, name: str, most: int) -> int | None:
-    if name not in reference.options:
-        return None
-    value = reference.number(name, 1, 1, most)
-    if value != int(value):
-        raise InvalidRequest(f"{name}={value:g} of model {reference.kind!r} is not whole", field="embedder")
-    return int(value)

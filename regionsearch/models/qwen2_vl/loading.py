@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from transformers.utils import logging as transformers_logging
 
 from regionsearch.errors import ModelUnavailable
 from regionsearch.models.checkpoints import read_json, weight_files
+from regionsearch.models.quiet_transformers import quiet_transformers
+from regionsearch.models.quoting import first_line, some_of
+from regionsearch.models.qwen2_vl.words import IMAGE_PAD
 from regionsearch.models.runtime import Runtime
 
-IMAGE_TOKEN = "<|image_pad|>"
-"""What stands in a text where the tokens of the picture go."""
 HUB_PATTERNS = ("*.json", "*.txt", "*.safetensors", "*.bin", "*.jinja")
 """The files of such a checkpoint, for `checkpoints.locate`."""
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
-_NAMED_AT_MOST = 5
-_TOKENIZER_PROBE = f"  A caf\u00e9\n<|im_start|>{IMAGE_TOKEN} x1<|im_end|>"
+_TOKENIZER_PROBE = f"  A caf\u00e9\n<|im_start|>{IMAGE_PAD} x1<|im_end|>"
 """Whatever settings of a tokenizer change: a leading space, letters beyond ASCII, special tokens."""
 _OLD_AND_NEW = (("language_model.", "model."),)
 
@@ -76,21 +74,23 @@ def load_qwen2_vl(folder: Path, runtime: Runtime, *, attention: str = "sdpa") ->
             f"{folder} holds a model of type {config.get('model_type')!r}, and not 'qwen2_vl'"
         )
     files = weight_files(folder)
+    if runtime.threads is not None:
+        torch.set_num_threads(runtime.threads)
     device, dtype = runtime.torch_device(), runtime.torch_dtype()
     model = _load_model(folder, dtype, attention)
     if "sliding_attention" in model.config.text_config.layer_types:
         raise ModelUnavailable(f"{folder} has layers with sliding windows, which no published Qwen2-VL has")
     tokenizer, tokenizer_files = load_tokenizer(folder)
-    found = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+    found = tokenizer.convert_tokens_to_ids(IMAGE_PAD)
     if found != model.config.image_token_id:
         raise ModelUnavailable(
-            f"in {folder} the tokenizer has {IMAGE_TOKEN} as {found}, the model as "
+            f"in {folder} the tokenizer has {IMAGE_PAD} as {found}, the model as "
             f"{model.config.image_token_id}: they do not belong together"
         )
     probe = list(tokenizer(_TOKENIZER_PROBE).input_ids)
     if found not in probe:
         raise ModelUnavailable(
-            f"the tokenizer in {folder} reads {IMAGE_TOKEN} as letters: there would be no place for pictures"
+            f"the tokenizer in {folder} reads {IMAGE_PAD} as letters: there would be no place for pictures"
         )
     return LoadedQwen2VL(
         model=model.eval().requires_grad_(False).to(device),
@@ -129,24 +129,6 @@ def published_name(name: str) -> str:
     return name
 
 
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Without progress bars and reports: what they could tell is checked by whoever loads.
-
-    The settings belong to the whole process; models are loaded under the registry's lock.
-    """
-    verbosity = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
-
-
 def _load_model(folder: Path, dtype: torch.dtype, attention: str) -> Any:
     import safetensors
 
@@ -161,10 +143,10 @@ def _load_model(folder: Path, dtype: torch.dtype, attention: str) -> Any:
                 output_loading_info=True,
             )
         except (OSError, ValueError, RuntimeError, EOFError, safetensors.SafetensorError) as error:
-            raise ModelUnavailable(f"weights in {folder} cannot be read: {_first_line(error)}") from error
+            raise ModelUnavailable(f"weights in {folder} cannot be read: {first_line(error)}") from error
     missing = sorted(name for name in report["missing_keys"] if not name.startswith("lm_head"))
     if missing:
-        raise ModelUnavailable(f"weights in {folder} lack {_some(missing)}")
+        raise ModelUnavailable(f"weights in {folder} lack {some_of(missing)}")
     return model
 
 
@@ -189,13 +171,3 @@ def _rope(parameters: Mapping[str, object]) -> dict[str, object]:
     plain = parameters.get("rope_type", "default") == "default"
     names = ("rope_theta", "mrope_section") if plain else sorted(parameters)
     return {name: parameters[name] for name in names}
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED_AT_MOST
-    return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

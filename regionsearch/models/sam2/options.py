@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, cast
 
-from regionsearch.errors import InvalidRequest
 from regionsearch.models.reference import ModelReference
 from regionsearch.models.sam2.image_features import PixelsRead
 
@@ -56,16 +55,10 @@ class MaskOptions:
         def share(name: str, preset: float) -> float:
             return reference.number(name, preset, 0.0, 1.0)
 
-        def count(name: str, preset: int, least: int, most: int) -> int:
-            value = reference.number(name, preset, least, most)
-            if value != int(value):
-                raise InvalidRequest(f"{name}={value:g} of model {reference.kind!r} is not a whole number")
-            return int(value)
-
         return MaskOptions(
             input=cast(PixelsRead, reference.choice("input", ("sam", "virtue"))),
-            points_per_side=count("points_per_side", default.points_per_side, 1, 128),
-            points_per_batch=count("points_per_batch", default.points_per_batch, 1, 4096),
+            points_per_side=reference.whole("points_per_side", default.points_per_side, 1, 128),
+            points_per_batch=reference.whole("points_per_batch", default.points_per_batch, 1, 4096),
             pred_iou_thresh=share("pred_iou_thresh", default.pred_iou_thresh),
             stability_score_thresh=share("stability_score_thresh", default.stability_score_thresh),
             stability_score_offset=reference.number(
@@ -74,7 +67,9 @@ class MaskOptions:
             mask_threshold=reference.number("mask_threshold", default.mask_threshold, -32.0, 32.0),
             mask_nms_thresh=share("mask_nms_thresh", default.mask_nms_thresh),
             box_nms_thresh=share("box_nms_thresh", default.box_nms_thresh),
-            min_mask_region_area=count("min_mask_region_area", default.min_mask_region_area, 0, 10**9),
+            min_mask_region_area=reference.whole(
+                "min_mask_region_area", default.min_mask_region_area, 0, 10**9
+            ),
             multimask_output=reference.choice("multimask_output", ("true", "false")) == "true",
             box=cast(OutlineMeaning, reference.choice("box", ("itself", "refine"))),
         )

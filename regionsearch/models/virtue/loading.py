@@ -6,8 +6,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from regionsearch.errors import ModelUnavailable
 from regionsearch.fingerprint import Fingerprint
 from regionsearch.models.checkpoints import locate, read_json, read_tensors, weights_hash
@@ -57,8 +55,6 @@ def load_embedder(reference: ModelReference, runtime: Runtime) -> VirtueEmbedder
     as_published = reference.choice("as_published", ("no", "yes")) == "yes"
     folder = locate(reference.location or DEFAULT_LOCATION, (*HUB_PATTERNS, CONNECTOR_FILE))
     points_per_side = _points_per_side(folder)
-    if runtime.threads is not None:
-        torch.set_num_threads(runtime.threads)
     qwen = load_qwen2_vl(folder, runtime)
     sam = load_sam2(_sam_location(reference, folder), runtime)
     network = assemble(qwen, sam, folder / CONNECTOR_FILE, points_per_side, positions)

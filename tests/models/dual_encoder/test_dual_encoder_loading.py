@@ -39,7 +39,7 @@ def test_weights_in_a_bin_file_give_the_same_vectors(
         ("regions=crop,pixels=64", "means nothing with regions=crop"),
         ("patches=64", "no option 'patches'"),
         ("pixels=0", "from 1 to"),
-        ("pixels=40.5", "not whole"),
+        ("pixels=40.5", "not a whole number"),
         ("pixels=7", "smaller than a patch"),
     ],
 )
