@@ -5,14 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from regionsearch.images import Image
-from regionsearch.models.qwen2_vl.preprocessing import (
-    FACTOR,
-    QwenPixels,
-    image_tokens,
-    prepare,
-    resize_bicubic,
-    smart_resize,
-)
+from regionsearch.models.qwen2_vl.pictures import PixelBounds
+from regionsearch.models.qwen2_vl.preprocessing import QwenPixels, resize_bicubic
 from regionsearch.models.virtue.prompts import FRAME
 
 if TYPE_CHECKING:
@@ -22,30 +16,22 @@ VERSION = 1
 """Of everything here and in `templates`, `prompts` and `positions`; raised when vectors change."""
 PUBLISHED_SIDE = 1344
 """Pixels: the square that pictures were brought to for the published tables, whatever their aspect."""
-TINY_SIDE = 2 * FACTOR
-"""Pixels: the square that a picture with a side below 28 becomes first."""
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+_BOUNDS = PixelBounds(4, 1280, twice=False)
+"""Of the published program."""
 
 
 def qwen_pixels(image: Image, *, square: bool = False) -> QwenPixels:
     """The picture at its own aspect or, as for the published tables, squared to 1344 × 1344 first."""
-    pixels = image.pixels
     if square:
-        pixels = resize_bicubic(pixels, PUBLISHED_SIDE, PUBLISHED_SIDE)
-    if min(pixels.shape[:2]) < FACTOR:
-        pixels = resize_bicubic(pixels, TINY_SIDE, TINY_SIDE)
-    height, width = _resized(pixels.shape[0], pixels.shape[1])
-    return prepare(pixels, height, width)
+        image = Image(resize_bicubic(image.pixels, PUBLISHED_SIDE, PUBLISHED_SIDE))
+    return _BOUNDS.plan(image.height, image.width).read(image)
 
 
 def token_count(height: int, width: int, *, square: bool = False) -> int:
     """Tokens that the language model sees of a picture of height × width pixels."""
     if square:
         height = width = PUBLISHED_SIDE
-    if min(height, width) < FACTOR:
-        height = width = TINY_SIDE
-    return image_tokens(*_resized(height, width))
+    return _BOUNDS.plan(height, width).tokens
 
 
 def sam_pixels(picture: QwenPixels) -> torch.Tensor:
@@ -56,6 +42,8 @@ def sam_pixels(picture: QwenPixels) -> torch.Tensor:
     """
     import torch
 
+    from regionsearch.models.sam2.pixels import IMAGENET_DEVIATION, IMAGENET_MEAN
+
     resized = torch.nn.functional.interpolate(
         torch.from_numpy(picture.normalised)[None],
         size=(FRAME, FRAME),
@@ -63,10 +51,6 @@ def sam_pixels(picture: QwenPixels) -> torch.Tensor:
         antialias=True,
         align_corners=False,
     )[0]
-    mean, deviation = torch.tensor(_IMAGENET_MEAN), torch.tensor(_IMAGENET_DEVIATION)
+    mean, deviation = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_DEVIATION)
     normalised: torch.Tensor = (resized - mean[:, None, None]) / deviation[:, None, None]
     return normalised
-
-
-def _resized(height: int, width: int) -> tuple[int, int]:
-    return smart_resize(height, width, square_when_extreme=True)

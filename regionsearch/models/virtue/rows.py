@@ -11,11 +11,11 @@ import torch
 
 from regionsearch.errors import InvalidRequest
 from regionsearch.models.batching import batches_of_equal_size
+from regionsearch.models.qwen2_vl.words import IMAGE_PAD, check_visible
 from regionsearch.models.transfer import to_device
 from regionsearch.models.virtue.features import VirtueFeatures
 from regionsearch.models.virtue.network import VirtueBatch
 from regionsearch.models.virtue.prompts import SamPrompt
-from regionsearch.models.virtue.templates import IMAGE
 
 _tokenizing = threading.Lock()
 """Tokenizers keep settings that a call can change, and are used from several threads."""
@@ -38,10 +38,9 @@ class Row:
 def text_row(tokenizer: Any, text: str) -> Row:
     """Raises InvalidRequest for a text without a visible character, or one that holds `<|image_pad|>`:
     there is no picture to put there."""
-    if not text.strip():
-        raise InvalidRequest("a text to embed is empty", field="text")
-    if IMAGE in text:
-        raise InvalidRequest(f"a text cannot contain {IMAGE}, which stands for a picture", field="text")
+    check_visible(text)
+    if IMAGE_PAD in text:
+        raise InvalidRequest(f"a text cannot contain {IMAGE_PAD}, which stands for a picture", field="text")
     return Row(tuple(_ids(tokenizer, text)))
 
 
@@ -49,12 +48,13 @@ def image_row(
     tokenizer: Any, text: str, image_tokens: int, prompt: SamPrompt, features: VirtueFeatures | None
 ) -> Row:
     """text holds `<|image_pad|>` once, where the picture's tokens go. Raises InvalidRequest otherwise."""
-    if text.count(IMAGE) != 1:
+    if text.count(IMAGE_PAD) != 1:
         raise InvalidRequest(
-            f"words beside one image hold {IMAGE} once, and not {text.count(IMAGE)} times", field="text"
+            f"words beside one image hold {IMAGE_PAD} once, and not {text.count(IMAGE_PAD)} times",
+            field="text",
         )
     ids = _ids(tokenizer, text)
-    place = ids.index(tokenizer.convert_tokens_to_ids(IMAGE))
+    place = ids.index(tokenizer.convert_tokens_to_ids(IMAGE_PAD))
     ids[place : place + 1] = [ids[place]] * image_tokens
     return Row(tuple(ids), prompt, features)
 

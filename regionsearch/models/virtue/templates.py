@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from regionsearch.models.qwen2_vl.words import IMAGE_PAD
 from regionsearch.regions import Box, Point, RegionPrompt
 
-IMAGE = "<|image_pad|>"
 SEGMENTED_OBJECT = (
     "Find the caption that best describes the segmented object, considering both local details and global "
     "context in the given image."
@@ -21,14 +21,14 @@ SEGMENTED_OBJECT = (
 TEMPLATES: Mapping[str, str] = {
     # At indexing. The image: what the demo gives its gallery (MMEB's own words for an image to be
     # found). An entity: the region side of SCaR, whose other side are bare captions.
-    "image": f"{IMAGE}\nRepresent the given image.\n",
-    "entity": f"{IMAGE}\n{SEGMENTED_OBJECT}\n{{region}}",
+    "image": f"{IMAGE_PAD}\nRepresent the given image.\n",
+    "entity": f"{IMAGE_PAD}\n{SEGMENTED_OBJECT}\n{{region}}",
     # Queries. The demo's words for pictures; for regions SCaR's again, with the user's instruction in
     # place of its own.
-    "query_image": f"{IMAGE}\nRetrieve an image similar to the given image.\n",
-    "query_image_with_text": f"{IMAGE}\nRetrieve an image that matches: {{text}}\n",
-    "query_region": f"{IMAGE}\n{SEGMENTED_OBJECT}\n{{region}}",
-    "query_region_with_text": f"{IMAGE}\n{{text}}\n{{region}}",
+    "query_image": f"{IMAGE_PAD}\nRetrieve an image similar to the given image.\n",
+    "query_image_with_text": f"{IMAGE_PAD}\nRetrieve an image that matches: {{text}}\n",
+    "query_region": f"{IMAGE_PAD}\n{SEGMENTED_OBJECT}\n{{region}}",
+    "query_region_with_text": f"{IMAGE_PAD}\n{{text}}\n{{region}}",
     # Captions were trained, and are judged, bare.
     "query_text": "{text}",
     # How a region is said: boxes as SCaR's training has them (a Python list), points as the example.
