@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -78,8 +79,10 @@ def write_tiny_qwen2_vl(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(_CONFIG), encoding="utf-8")
     write_byte_tokenizer(folder)
+    # Qwen2VLConfig writes into the dicts that it is given.
+    config = Qwen2VLConfig(**copy.deepcopy(_CONFIG))
     with torch.device("meta"):
-        expected = Qwen2VLModel(Qwen2VLConfig(**_CONFIG)).state_dict()
+        expected = Qwen2VLModel(config).state_dict()
     shapes = {published_name(name): tuple(tensor.shape) for name, tensor in expected.items()}
     write_weights(folder, _random(shapes, torch.Generator().manual_seed(seed)), weights, shards)
     return folder
