@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MODELS_FOLDER = "REGIONSEARCH_MODELS"
 """Environment variable: a folder of model folders, looked into before the hub."""
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
+_UNFINISHED_TRAINING = "training_state.pt"
+"""What `regionsearch train` keeps in its folder until the model is written."""
 _HASH_CHUNK = 16 * 1024 * 1024
 
 _log = logging.getLogger("regionsearch.models")
@@ -33,7 +35,7 @@ def locate(location: str, patterns: Sequence[str] | None = None) -> Path:
     Looked for in this order: a path; a folder of that name, or of its last part, below
     $REGIONSEARCH_MODELS; the hub's cache on this machine; the hub itself, unless HF_HUB_OFFLINE is set.
     `patterns` are the files to fetch from the hub (glob), by default all.
-    Raises ModelUnavailable, saying where was looked.
+    Raises ModelUnavailable, saying where was looked and what can be done.
     """
     path = Path(os.path.expanduser(location))  # noqa: PTH111 - Path's own raises for a user unknown here
     if _exists(path):
@@ -48,7 +50,10 @@ def locate(location: str, patterns: Sequence[str] | None = None) -> Path:
                 return candidate
             looked.append(str(candidate))
     if not _is_hub_name(location):
-        raise ModelUnavailable(f"there is no model folder {location!r} (looked at {', '.join(looked)})")
+        raise ModelUnavailable(
+            f"there is no model folder {location!r} (looked at {', '.join(looked)}); if it has moved, give "
+            f"its new place, or put it {_below_models_folder(path.name)}"
+        )
     return _from_hub(location, patterns, looked)
 
 
@@ -60,6 +65,11 @@ def _exists(path: Path) -> bool:
         return False
 
 
+def _below_models_folder(name: str) -> str:
+    unset = "" if os.environ.get(MODELS_FOLDER) else " (not set)"
+    return f"as {name!r} below the folder that {MODELS_FOLDER} names{unset}"
+
+
 def _is_hub_name(location: str) -> bool:
     return location.count("/") == 1 and not location.startswith((".", "/", "~"))
 
@@ -68,6 +78,10 @@ def _from_hub(name: str, patterns: Sequence[str] | None, looked: Sequence[str]) 
     import huggingface_hub
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
+    way_out = (
+        f"where there is a network, `hf download {name} --local-dir FOLDER`, then give FOLDER, or put it "
+        f"{_below_models_folder(name.rpartition('/')[2])}"
+    )
     allowed = None if patterns is None else list(patterns)
     cached: Path | None = None
     try:
@@ -81,7 +95,7 @@ def _from_hub(name: str, patterns: Sequence[str] | None, looked: Sequence[str]) 
         if huggingface_hub.constants.HF_HUB_OFFLINE:
             raise ModelUnavailable(
                 f"{name!r} is not in the cache of the hub, or not all of it, and HF_HUB_OFFLINE forbids to "
-                f"fetch it (looked at {', '.join(looked)})"
+                f"fetch it (looked at {', '.join(looked)}); {way_out}"
             ) from None
     if cached is not None and (huggingface_hub.constants.HF_HUB_OFFLINE or _has_weights(cached)):
         return cached
@@ -89,14 +103,15 @@ def _from_hub(name: str, patterns: Sequence[str] | None, looked: Sequence[str]) 
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=allowed))
     # No connection, no such repository, no access: its own errors, and those of the HTTP library below it.
     except Exception as error:
-        reason = first_line(error)
+        # The hub's library begins so where it quotes the HTTP library.
+        reason = first_line(error).removeprefix("Got: ")
         if cached is not None:
             # Whoever reads it says which file is missing, if one is.
             _log.warning("event=not_fetched model=%s cached=%s reason=%r", name, cached, reason)
             return cached
         raise ModelUnavailable(
             f"{name!r} is neither a folder (looked at {', '.join(looked)}) nor in the cache of the hub, "
-            f"and could not be fetched: {reason}; download it where there is a network and name the folder"
+            f"and could not be fetched: {reason}; {way_out}"
         ) from error
 
 
@@ -112,10 +127,15 @@ def _has_weights(folder: Path) -> bool:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Raises ModelUnavailable, naming the file, when it is missing or holds no JSON object."""
+    """Raises ModelUnavailable, naming the file, when it is missing or holds no JSON object, and saying so
+    where it is missing because the model's training has not ended."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if path.name == "config.json" and (path.parent / _UNFINISHED_TRAINING).exists():
+            raise ModelUnavailable(
+                f"{path.parent} holds a training that is not finished: go on with --resume"
+            ) from None
         raise ModelUnavailable(
             f"{path.parent} is no model folder of this kind: it has no {path.name}"
         ) from None

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from regionsearch.errors import ModelUnavailable
-from regionsearch.models.checkpoints import read_json
+from regionsearch.models.checkpoints import locate, read_json
 
 Role = Literal["embedder", "segmenter"]
 
@@ -24,8 +24,15 @@ def folder_kind(role: Role, folder: Path) -> str:
 
     VIRTUE: `config.json` has `virtue_sam`. ABC: a Qwen2-VL base with `adapters/pretrain` beside it.
     Others: by `model_type`. SAM 2: `model_type` sam2 or sam2_video, or Meta's own `.pt` file.
+    A folder that has moved is looked for as `checkpoints.locate` does.
     Raises ModelUnavailable, naming what was found, when nothing here reads it.
     """
+    try:
+        # Absolute: no path is a name on the hub.
+        folder = locate(str(folder.absolute()))
+    except ModelUnavailable as error:
+        error.field = role
+        raise
     if role == "segmenter" and (folder.suffix == ".pt" or _has_official_sam(folder)):
         return "sam2"
     if not folder.is_dir():

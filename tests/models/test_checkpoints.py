@@ -25,6 +25,10 @@ from regionsearch.models.checkpoints import (
     weights_hash,
 )
 
+WAY_OUT = (
+    "where there is a network, `hf download owner/model --local-dir FOLDER`, then give FOLDER, or put it as "
+    "'model' below the folder that REGIONSEARCH_MODELS names (not set)"
+)
 TENSORS = {"a": torch.arange(12.0).reshape(3, 4), "b": torch.tensor([1, 2])}
 
 
@@ -91,6 +95,17 @@ def test_a_model_is_found_in_the_models_folder_by_its_name_or_by_where_it_was(
         locate("/no/such/thing")
 
 
+def test_where_a_folder_that_has_moved_can_be_put_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    way_out = r"if it has moved, give its new place, or put it as 'thing' below the folder that"
+    with pytest.raises(ModelUnavailable, match=rf"{way_out} REGIONSEARCH_MODELS names \(not set\)$"):
+        locate("/no/such/thing")
+    monkeypatch.setenv("REGIONSEARCH_MODELS", str(tmp_path))
+    with pytest.raises(ModelUnavailable, match=f"{way_out} REGIONSEARCH_MODELS names$"):
+        locate("/no/such/thing")
+
+
 @pytest.mark.parametrize(
     "location",
     ["nothing", "a/b/c", "~nobody-of-this-name/x", "x" * 300, "/" + "x" * 300, "a b/c", "a/b..c", "-a/b"],
@@ -104,13 +119,14 @@ def test_a_name_that_is_not_cached_is_refused_offline_with_the_reason(tmp_path: 
     said = in_own_process("owner/model", HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1")
     assert said.startswith("refused: 'owner/model' is not in the cache of the hub")
     assert "HF_HUB_OFFLINE" in said
+    assert said.endswith(WAY_OUT)
 
 
 def test_a_name_that_cannot_be_fetched_is_refused_with_the_reason(tmp_path: Path) -> None:
     said = in_own_process("owner/model", HF_HOME=str(tmp_path), HF_HUB_OFFLINE="0")
     assert said.startswith("refused: 'owner/model' is neither a folder")
-    assert "could not be fetched: " in said
-    assert "name the folder" in said
+    assert "could not be fetched: ConnectError: " in said
+    assert said.endswith(WAY_OUT)
 
 
 @pytest.mark.parametrize("offline", ["0", "1"])

@@ -10,6 +10,7 @@ import pytest
 from regionsearch.errors import ModelUnavailable
 from regionsearch.models.folder_kind import folder_kind
 from regionsearch.models.registry import EMBEDDERS, SEGMENTERS, resolve
+from regionsearch.training.training_state import FILE as STATE_FILE
 
 
 def folder_of(root: Path, config: dict[str, object]) -> Path:
@@ -65,6 +66,20 @@ def test_a_folder_of_something_else_is_refused_by_its_type(tmp_path: Path, role:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelUnavailable, match=r"it has no config\.json"):
         folder_kind(role, tmp_path / "empty")  # type: ignore[arg-type]
+
+
+def test_a_folder_that_has_moved_is_told_by_its_files_where_it_lies_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder_of(tmp_path / "clip", {"model_type": "clip"})
+    monkeypatch.setenv("REGIONSEARCH_MODELS", str(tmp_path))
+    assert folder_kind("embedder", Path("/no/such/place/clip")) == "dual_encoder"
+
+
+def test_a_training_that_has_not_ended_is_named(tmp_path: Path) -> None:
+    (tmp_path / STATE_FILE).write_bytes(b"")
+    with pytest.raises(ModelUnavailable, match="a training that is not finished: go on with --resume"):
+        folder_kind("embedder", tmp_path)
 
 
 def test_an_embedder_is_no_segmenter(tmp_path: Path) -> None:

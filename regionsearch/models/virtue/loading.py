@@ -56,7 +56,7 @@ def load_embedder(reference: ModelReference, runtime: Runtime) -> VirtueEmbedder
     folder = locate(reference.location or DEFAULT_LOCATION, (*HUB_PATTERNS, CONNECTOR_FILE))
     points_per_side = _points_per_side(folder)
     qwen = load_qwen2_vl(folder, runtime)
-    sam = load_sam2(_sam_location(reference, folder), runtime)
+    sam = _load_sam(reference, folder, runtime)
     network = assemble(qwen, sam, folder / CONNECTOR_FILE, points_per_side, positions)
     settings = {
         "architecture": qwen.architecture,
@@ -134,11 +134,18 @@ def _points_per_side(folder: Path) -> int:
     return points
 
 
-def _sam_location(reference: ModelReference, folder: Path) -> str:
-    if "sam" in reference.options:
-        return reference.options["sam"]
+def _load_sam(reference: ModelReference, folder: Path, runtime: Runtime) -> LoadedSam2:
     own = folder / SAM_FOLDER
-    return str(own) if own.exists() else DEFAULT_SAM
+    if "sam" in reference.options:
+        return load_sam2(reference.options["sam"], runtime)
+    if own.exists():
+        return load_sam2(str(own), runtime)
+    try:
+        return load_sam2(DEFAULT_SAM, runtime)
+    except ModelUnavailable as error:
+        raise ModelUnavailable(
+            f"virtue needs SAM 2: put it into {own} or give sam=…; {error.message}"
+        ) from error
 
 
 def _say_the_licence() -> None:

@@ -118,7 +118,8 @@ def test_the_stock_sam_is_asked_for_when_the_folder_has_none(
     without = shutil.copytree(folder, tmp_path / "without", ignore=shutil.ignore_patterns("sam2"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(ModelUnavailable, match=r"facebook/sam2\.1-hiera-base-plus"):
+    wanted = rf"virtue needs SAM 2: put it into {without}/sam2 or give sam=.*facebook/sam2\.1-hiera-base-plus"
+    with pytest.raises(ModelUnavailable, match=wanted):
         load(str(without))
 
 
