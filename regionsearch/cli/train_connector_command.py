@@ -158,6 +158,11 @@ def _summary(report: dict[str, Any]) -> str:
         lines.append("stopped; run the same command with --resume to go on")
         return "\n".join(lines)
     before, after = report["trained_on"]["before"], report["trained_on"]["after"]
+    if report["replaced"]:
+        lines.append(
+            f"it replaces the model of {report['resumed_from']} epochs: collections made with "
+            "that one refuse this one, and are to be indexed again"
+        )
     lines += [
         f"of the captions trained on, {before['r1']:.0%} found their own first before and {after['r1']:.0%} "
         "do now: that it was learnt, not that it helps with other pictures (docs/training.md: how to tell)",

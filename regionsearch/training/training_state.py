@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from regionsearch.errors import InvalidRequest, ModelUnavailable, RegionSearchError
 
 FILE = "training_state.pt"
 UNFINISHED_FILE = f"{FILE}.unfinished"
+MODEL_NOT_WRITTEN = ". What was learnt is kept: --resume writes the model again"
+"""Advice when the disk refuses the files of the finished model."""
 _FORMAT = 1
 
 
@@ -60,15 +63,16 @@ def save_state(folder: Path, state: TrainingState) -> None:
 
 
 @contextmanager
-def not_written(path: Path) -> Iterator[None]:
-    """What the disk refuses inside becomes a RegionSearchError that names the file or folder."""
+def not_written(path: Path, advice: str = "") -> Iterator[None]:
+    """What the disk refuses inside becomes a RegionSearchError that names the file or folder, and then
+    gives the advice."""
     try:
         yield
     except OSError as error:
-        raise RegionSearchError(f"{path} cannot be written: {error.strerror or error}") from error
-    except RuntimeError as error:  # of torch's writer, when the disk took less than all
+        raise RegionSearchError(f"{path} cannot be written: {error.strerror or error}{advice}") from error
+    except (RuntimeError, SafetensorError) as error:  # of the writers, when the disk took less than all
         raise RegionSearchError(
-            f"{path} cannot be written; is the disk full? {str(error).splitlines()[0]}"
+            f"{path} cannot be written; is the disk full? {str(error).splitlines()[0]}{advice}"
         ) from error
 
 
@@ -78,12 +82,8 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def load_state(folder: Path, identity: Mapping[str, Any]) -> TrainingState | None:
-    """The state in the folder, None when there is none.
-
-    Raises InvalidRequest when it is that of another run, naming what differs; ModelUnavailable when the
-    file is damaged.
-    """
+def load_state(folder: Path) -> TrainingState | None:
+    """The state in the folder, None when there is none. Raises ModelUnavailable when the file is damaged."""
     path = folder / FILE
     if not path.exists():
         return None
@@ -97,9 +97,26 @@ def load_state(folder: Path, identity: Mapping[str, Any]) -> TrainingState | Non
         ) from error
     if found != _FORMAT:
         raise ModelUnavailable(f"{path} has format {found}; this version reads {_FORMAT}")
+    return state
+
+
+def by_option(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by the options that give them (`--learning-rate`), for a run's identity; those of a part of
+    the settings (an adapter's) are among the others."""
+    named: dict[str, Any] = {}
+    for name, value in settings.items():
+        named |= by_option(value) if isinstance(value, Mapping) else {f"--{name.replace('_', '-')}": value}
+    return named
+
+
+def check_same_run(
+    folder: Path, state: TrainingState, identity: Mapping[str, Any], later: Collection[str] = ()
+) -> None:
+    """Raises InvalidRequest, naming what differs, when the folder's state is that of another run. later:
+    names that are not compared yet, since their values cost more than the rest."""
     differing = [
         f"{name} was {state.identity.get(name)!r} and is {identity.get(name)!r}"
-        for name in sorted({*state.identity, *identity})
+        for name in sorted({*state.identity, *identity} - set(later))
         if state.identity.get(name) != identity.get(name)
     ]
     if differing:
@@ -108,4 +125,3 @@ def load_state(folder: Path, identity: Mapping[str, Any]) -> TrainingState | Non
             "to go on with it, or another --out",
             field="out",
         )
-    return state

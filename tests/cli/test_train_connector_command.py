@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from drawn_photos import DrawnFolder, draw_folder
+from full_disk import files_end_at
 from tiny_dual_encoder import write_tiny_dual_encoder
 
 from regionsearch.cli import main
@@ -87,6 +88,24 @@ def test_a_stopped_training_says_so_and_more_epochs_go_on(
     straight = report_of(capsys, words(drawn, tmp_path / "b", "--epochs", "9"))
     assert (first["epochs"], more["resumed_from"], more["epochs"]) == (4, 4, 9)
     assert more["last_loss"] == straight["last_loss"] < first["last_loss"]
+    assert (first["replaced"], more["replaced"], straight["replaced"]) == (False, True, False)
+    assert main(words(drawn, tmp_path / "a", "--epochs", "10", "--resume")) == 0
+    assert "replaces the model of 9 epochs: collections made with that one refuse" in capsys.readouterr().out
+    again = words(drawn, tmp_path / "a", "--epochs", "10", "--resume")
+    assert not report_of(capsys, again)["replaced"]
+
+
+def test_a_full_disk_is_said_and_what_was_learnt_is_kept(
+    drawn: DrawnFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "model"
+    report_of(capsys, words(drawn, out, "--epochs", "3"))
+    weights = (out / "connector.safetensors").read_bytes()
+    again = words(drawn, out, "--epochs", "3", "--resume")
+    with files_end_at(200):
+        assert "model cannot be written: File too large. What was learnt is kept" in refusal(capsys, again)
+    assert (out / "connector.safetensors").read_bytes() == weights
+    assert report_of(capsys, again)["resumed_from"] == 3
 
 
 def test_other_settings_or_data_are_another_run(
@@ -94,7 +113,8 @@ def test_other_settings_or_data_are_another_run(
 ) -> None:
     out = tmp_path / "model"
     report_of(capsys, words(drawn, out, "--epochs", "2"))
-    assert "seed was 0 and is 1" in refusal(capsys, words(drawn, out, "--seed", "1", "--resume"))
+    other = [*words(drawn, out, "--seed", "1", "--resume"), "--epochs", "4"]
+    assert "otherwise: --seed was 0 and is 1. Give" in refusal(capsys, other)
     fewer = draw_folder(tmp_path / "fewer", 5)
     assert "data was" in refusal(capsys, words(fewer, out, "--resume"))
 

@@ -26,10 +26,14 @@ from regionsearch.training.connector.retrieval import caption_ranks, measures
 from regionsearch.training.connector.settings import ConnectorSettings
 from regionsearch.training.training_state import (
     FILE,
+    MODEL_NOT_WRITTEN,
     UNFINISHED_FILE,
     TrainingState,
+    by_option,
+    check_same_run,
     load_state,
     make_folder,
+    not_written,
     save_state,
 )
 
@@ -66,6 +70,13 @@ def train_connector(
     check_base(resolve("embedder", plan.embedder))
     _check_folder(plan)
     pictures = read_captioned(plan.images, plan.annotations)
+    # More epochs are no other run: none depends on how many there will be.
+    identity = by_option(plan.settings.to_json())
+    del identity["--epochs"]
+    before = load_state(plan.out)
+    if before is not None:
+        check_same_run(plan.out, before, identity, later=["base", "data"])
+    finished_before = (plan.out / CONFIG_FILE).exists()
     started = time.perf_counter()
     embedder = ModelRegistry(runtime=runtime).embedder(plan.embedder)
     load_seconds = time.perf_counter() - started
@@ -84,6 +95,7 @@ def train_connector(
         "epochs": 0,
         "resumed_from": 0,
         "stopped": True,
+        "replaced": False,
         "first_loss": None,
         "last_loss": None,
         "load_seconds": load_seconds,
@@ -98,9 +110,10 @@ def train_connector(
     report["embed_seconds"] = time.perf_counter() - started
 
     training = ConnectorTraining(vectors, plan.settings, runtime.torch_device())
-    identity = _identity(plan, vectors, [base.kind, base.weights, base.dimension, base.preprocessing])
-    before = load_state(plan.out, identity) if plan.resume else None
+    identity["base"] = [base.kind, base.weights, base.dimension, base.preprocessing]
+    identity["data"] = _digest(vectors)
     if before is not None:
+        check_same_run(plan.out, before, identity)
         training.load(
             before.trained["connector"], before.optimizer, [each["loss"] for each in before.history]
         )
@@ -128,11 +141,13 @@ def train_connector(
         "before": measures(caption_ranks(vectors)),
         "after": measures(caption_ranks(vectors.with_pixels(connector(vectors.pixels)))),
     }
-    connector.save(plan.out)
+    report["replaced"] = finished_before and done > resumed_from
     record = {name: report[name] for name in ("pictures", "examples", "captions", "settings", "last_loss")}
     background = moved_background(embedder.info.background, vectors, connector)
-    # Last: a folder without it is no model, so that a broken one is never loaded.
-    ConnectorConfig(base, background, record).write(plan.out)
+    with not_written(plan.out, MODEL_NOT_WRITTEN):
+        connector.save(plan.out)
+        # Last: a folder without it is no model, so that a broken one is never loaded.
+        ConnectorConfig(base, background, record).write(plan.out)
     return report
 
 
@@ -160,14 +175,11 @@ def _check_folder(plan: ConnectorPlan) -> None:
         raise InvalidRequest(f"{plan.out} holds no training that could go on", field="out")
 
 
-def _identity(plan: ConnectorPlan, vectors: CaptionedVectors, base: list[object]) -> dict[str, Any]:
-    """What must be the same when a run goes on. More epochs are no other run: none depends on how many
-    there will be."""
+def _digest(vectors: CaptionedVectors) -> str:
     digest = hashlib.sha256()
     for array in (vectors.pixels, vectors.pictures, vectors.texts, vectors.owners):
         digest.update(array.tobytes())
-    settings = {name: value for name, value in plan.settings.to_json().items() if name != "epochs"}
-    return {"base": base, "data": digest.hexdigest(), **settings}
+    return digest.hexdigest()
 
 
 def _save(out: Path, identity: dict[str, Any], training: ConnectorTraining) -> None:

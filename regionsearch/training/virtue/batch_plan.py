@@ -27,11 +27,7 @@ class BatchPlan:
 
     def __init__(self, sizes: Sequence[int], batch: int, steps: int, seed: int) -> None:
         """sizes: pairs of each source. Raises InvalidRequest if together they do not fill a batch."""
-        if sum(sizes) < batch:
-            raise InvalidRequest(
-                f"a batch takes {batch} pairs and there are {sum(sizes)}: a pair twice in a batch would "
-                "be its own negative; give a smaller --batch"
-            )
+        check_filled(sizes, batch)
         self._sizes = list(sizes)
         self._seed = seed
         self._orders: dict[int, tuple[int, NDArray[np.int64]]] = {}
@@ -74,6 +70,15 @@ class BatchPlan:
 
     def _shuffled(self, source: int, round_: int) -> NDArray[np.int64]:
         return np.random.default_rng([self._seed, 1, source, round_]).permutation(self._sizes[source])
+
+
+def check_filled(sizes: Sequence[int], batch: int) -> None:
+    """Raises InvalidRequest if sources of these sizes together do not fill a batch."""
+    if sum(sizes) < batch:
+        raise InvalidRequest(
+            f"a batch takes {batch} pairs and there are {sum(sizes)}: a pair twice in a batch would "
+            "be its own negative; give a smaller --batch"
+        )
 
 
 def _drawn(

@@ -18,6 +18,7 @@ import torch
 from regionsearch.errors import InvalidRequest, ModelUnavailable
 from regionsearch.models.checkpoints import read_json, read_tensors, weight_files
 from regionsearch.models.virtue.loading import CONFIG_ENTRY, CONNECTOR_FILE, SAM_FOLDER
+from regionsearch.training.training_state import MODEL_NOT_WRITTEN, make_folder, not_written
 
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf")
 # (as transformers 4.52 and later may write it, as published)
@@ -42,26 +43,28 @@ def write_published(
     sam: the weights of SAM 2, which then go into the folder too; none where they are the stock ones.
 
     `config.json` is written last: a folder without it is not a model, so a broken one is never loaded.
-    Raises ModelUnavailable if the source lacks one of the weights.
+    Raises ModelUnavailable if the source lacks one of the weights, RegionSearchError for what the disk
+    refuses.
     """
     if folder.resolve() == source.resolve():
         raise InvalidRequest(f"{folder} is the model that training began from; give another --out")
-    folder.mkdir(parents=True, exist_ok=True)
     config = read_json(source / "config.json")
-    (folder / "config.json").unlink(missing_ok=True)
-    _copy_plain_files(source, folder)
-    _write_weights(folder, source, language_model)
-    segment = {"sam2_reducer": _on_cpu(reducer), "sam2vlm_layer": _on_cpu(connector)}
-    torch.save(segment, folder / CONNECTOR_FILE)
-    if sam:
-        _copy_sam(sam, folder / SAM_FOLDER)
     config[CONFIG_ENTRY] = dict(virtue_sam)
-    unfinished = folder / "config.json.unfinished"
-    unfinished.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    for path in folder.rglob("*"):
-        if path.is_file():
-            _to_disk(path)
-    unfinished.replace(folder / "config.json")
+    segment = {"sam2_reducer": _on_cpu(reducer), "sam2vlm_layer": _on_cpu(connector)}
+    make_folder(folder)
+    with not_written(folder, MODEL_NOT_WRITTEN):
+        (folder / "config.json").unlink(missing_ok=True)
+        _copy_plain_files(source, folder)
+        _write_weights(folder, source, language_model)
+        torch.save(segment, folder / CONNECTOR_FILE)
+        if sam:
+            _copy_sam(sam, folder / SAM_FOLDER)
+        unfinished = folder / "config.json.unfinished"
+        unfinished.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        for path in folder.rglob("*"):
+            if path.is_file():
+                _to_disk(path)
+        unfinished.replace(folder / "config.json")
 
 
 def published_name(name: str) -> str:
@@ -114,7 +117,11 @@ def _write_weights(folder: Path, source: Path, trained: Mapping[str, torch.Tenso
             tensors[published] = new.clone(memory_format=torch.contiguous_format)
             places[published] = name
             size += new.nbytes
+        # safetensors lets the owner alone read its files; these are read by whom the umask lets.
+        (folder / name).touch()
+        mode = (folder / name).stat().st_mode
         safetensors.torch.save_file(tensors, folder / name, metadata={"format": "pt"})
+        (folder / name).chmod(mode)
     if left:
         raise ModelUnavailable(f"weights in {source} lack {', '.join(sorted(left)[:5])}")
     if len(files) > 1:

@@ -74,14 +74,11 @@ class TrainableVirtue:
         sam_is_stock: bool,
     ) -> None:
         """folder: what was loaded, from which the saved model takes what was not trained. sam_is_stock:
-        SAM is the one that a model without its own is read with, so that it need not be saved.
-
-        Raises InvalidRequest for a model in fp16: its gradients vanish without a scaling of the loss.
-        """
-        if qwen.dtype == torch.float16:
+        SAM is the one that a model without its own is read with, so that it need not be saved."""
+        hidden = int(network.language_model.config.hidden_size)
+        if settings.adapters.rank > hidden:
             raise InvalidRequest(
-                "training is done in bf16 or fp32, and this device has no bf16: give --dtype fp32",
-                field="dtype",
+                f"--rank is {settings.adapters.rank}; it must be {hidden}, the model's width, or less"
             )
         self._folder = folder
         self._qwen = qwen
@@ -225,8 +222,14 @@ def load_trainable(
     are then drawn at random (torch's own initialisation, by the seed). sam: where SAM 2 is; None is the
     folder `sam2` within the model's, else the hub's SAM 2.1 base-plus.
 
-    Raises ModelUnavailable when files are missing, damaged or do not belong together.
+    Raises ModelUnavailable when files are missing, damaged or do not belong together; InvalidRequest for
+    fp16, whose gradients vanish without a scaling of the loss, and for adapters wider than the model.
     """
+    if runtime.torch_dtype() == torch.float16:
+        raise InvalidRequest(
+            "training is done in bf16 or fp32, and this device has no bf16: give --dtype fp32",
+            field="dtype",
+        )
     folder = locate(location, (*HUB_PATTERNS, CONNECTOR_FILE))
     entry = read_json(folder / "config.json").get(CONFIG_ENTRY)
     qwen = load_qwen2_vl(folder, runtime)

@@ -14,7 +14,7 @@ import torch
 from regionsearch.errors import InvalidRequest, RegionSearchError
 from regionsearch.training.contrastive import Side, cached_gradients
 from regionsearch.training.region_caption_data import CaptionSource, RegionCaption
-from regionsearch.training.training_state import TrainingState, load_state, save_state
+from regionsearch.training.training_state import TrainingState, save_state
 from regionsearch.training.virtue.batch_plan import BatchPlan
 from regionsearch.training.virtue.batches_ahead import BatchesAhead
 from regionsearch.training.virtue.distribution import (
@@ -78,15 +78,15 @@ class Training(Generic[Ready]):
         settings: TrainingSettings,
         folder: Path,
         *,
-        identity: Mapping[str, Any],
+        state: TrainingState,
         team: Team,
         save_every: int,
         readers: int = 1,
     ) -> None:
-        """identity: what a run must share with the one whose state the folder holds. save_every: steps
-        between two states. readers: threads that read and prepare the next batch meanwhile.
+        """state: a new one, or that of the folder, from which the run goes on. save_every: steps between
+        two states. readers: threads that read and prepare the next batch meanwhile.
 
-        Raises InvalidRequest when the pairs do not fill a batch or the folder holds another run.
+        Raises InvalidRequest when the pairs do not fill a batch or the processes have different states.
         """
         self._encoder = encoder
         self._sources = sources
@@ -101,12 +101,10 @@ class Training(Generic[Ready]):
         self._optimizer = torch.optim.AdamW(
             self._parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
-        self._state = TrainingState(identity)
-        earlier = load_state(folder, identity)
-        if earlier is not None:
-            self._state = earlier
-            encoder.load_trained(earlier.trained)
-            self._optimizer.load_state_dict(dict(earlier.optimizer))
+        self._state = state
+        if state.step:
+            encoder.load_trained(state.trained)
+            self._optimizer.load_state_dict(dict(state.optimizer))
         if not all_say(team, self._state.step, encoder.device):
             raise InvalidRequest(
                 f"the processes see different states in {folder}: all of them have to share it"

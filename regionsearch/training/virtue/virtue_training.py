@@ -15,7 +15,15 @@ from regionsearch.errors import InvalidRequest, OutOfMemory
 from regionsearch.models.runtime import Runtime
 from regionsearch.training.region_caption_data import digest_of, read_sources
 from regionsearch.training.training_state import FILE as STATE_FILE
-from regionsearch.training.training_state import UNFINISHED_FILE, make_folder
+from regionsearch.training.training_state import (
+    UNFINISHED_FILE,
+    TrainingState,
+    by_option,
+    check_same_run,
+    load_state,
+    make_folder,
+)
+from regionsearch.training.virtue.batch_plan import check_filled
 from regionsearch.training.virtue.distribution import Team, joined, on_own_device, wait_for_all
 from regionsearch.training.virtue.frozen_features import FeatureMemory
 from regionsearch.training.virtue.settings import TrainingSettings
@@ -67,24 +75,30 @@ def train_virtue(
     started = time.perf_counter()
     sources = read_sources(plan.annotations, plan.images, settings.limit, settings.seed)
     read_seconds = time.perf_counter() - started
+    batch = settings.batch * team.size
+    check_filled([len(source.pairs) for source in sources], batch)
+    options = by_option(settings.to_json())
+    del options["--chunk"]  # it changes no more than rounding, and is what one lowers when memory ran out
+    del options["--batch"]
+    identity = {**options, "--batch times processes": batch, "data": digest_of(sources)}
+    earlier = load_state(plan.out)
+    if earlier is not None:
+        check_same_run(plan.out, earlier, identity, later=["model"])
+    make_folder(plan.out)
     runtime = on_own_device(team, runtime)
     with joined(team, runtime.torch_device()):
         started = time.perf_counter()
         memory = FeatureMemory(int(plan.memory * GIBIBYTE))
         model = load_trainable(plan.model, plan.sam, runtime, settings, memory)
-        identity = {
-            # The chunk changes no more than rounding, and is what one lowers when memory ran out.
-            "settings": {**settings.to_json(), "batch": settings.batch * team.size, "chunk": None},
-            "data": digest_of(sources),
-            "model": model.weights,
-        }
-        make_folder(plan.out)
+        identity["model"] = model.weights
+        if earlier is not None:
+            check_same_run(plan.out, earlier, identity)
         training = Training(
             model,
             sources,
             settings,
             plan.out,
-            identity=identity,
+            state=earlier or TrainingState(identity),
             team=team,
             save_every=plan.save_every,
             readers=plan.readers,
@@ -110,7 +124,7 @@ def train_virtue(
         "pairs": sum(len(source.pairs) for source in sources),
         "images": len({pair.image for source in sources for pair in source.pairs}),
         "processes": team.size,
-        "batch": settings.batch * team.size,
+        "batch": batch,
         "trained_parameters": trained,
         "seconds": round(done.seconds, 3),
         "read_seconds": round(read_seconds, 3),

@@ -27,6 +27,7 @@ from regionsearch.models.registry import ModelRegistry
 from regionsearch.models.runtime import Runtime
 from regionsearch.regions import Box, RegionPrompt
 from regionsearch.training.region_caption_data import CaptionSource, RegionCaption, read_sources
+from regionsearch.training.training_state import TrainingState
 from regionsearch.training.virtue.adapters import ADAPTED, AdapterSettings
 from regionsearch.training.virtue.batch_plan import BatchPlan
 from regionsearch.training.virtue.distribution import Team
@@ -95,7 +96,7 @@ def trained(model: Path, source: CaptionSource, tmp_path_factory: pytest.TempPat
     )
     virtue = load_trainable(str(model), None, CPU, settings, FeatureMemory(PLENTY))
     folder = tmp_path_factory.mktemp("trained")
-    run = Training(virtue, [source], settings, folder, identity={}, team=Team(), save_every=100)
+    run = Training(virtue, [source], settings, folder, state=TrainingState({}), team=Team(), save_every=100)
     losses = [each["loss"] for each in run.run().history]
     with torch.no_grad():
         queries = torch.cat([virtue.encode([virtue.ready_query(pair)]) for pair in source.pairs])
@@ -189,7 +190,7 @@ def test_a_chunk_changes_memory_and_not_the_result(
         encoder = load_trainable(str(model), None, CPU, settings, FeatureMemory(memory))
         folder = tmp_path / str(chunk)
         folder.mkdir()
-        Training(encoder, both, settings, folder, identity={}, team=Team(), save_every=9).run()
+        Training(encoder, both, settings, folder, state=TrainingState({}), team=Team(), save_every=9).run()
         gradients.append(gradient_of_first_step(folder))
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
@@ -285,10 +286,20 @@ def test_two_processes_take_the_step_of_one(model: Path, shapes: tuple[Path, Pat
     ],
 )
 def test_what_cannot_be_trained_is_refused(
-    model: Path, shapes: tuple[Path, Path], tmp_path: Path, more: dict[str, Any], complaint: str
+    shapes: tuple[Path, Path], tmp_path: Path, more: dict[str, Any], complaint: str
 ) -> None:
+    nowhere = tmp_path / "no model"  # said before one is loaded
     with pytest.raises(InvalidRequest, match=complaint):
-        train_virtue(plan(model, shapes, tmp_path / "out", 4, **more), CPU, Team())
+        train_virtue(plan(nowhere, shapes, tmp_path / "out", 4, **more), CPU, Team())
+    assert not (tmp_path / "out").exists()
+
+
+def test_adapters_wider_than_the_model_are_refused(
+    model: Path, shapes: tuple[Path, Path], tmp_path: Path
+) -> None:
+    wide = {"adapters": AdapterSettings(rank=10_000)}
+    with pytest.raises(InvalidRequest, match=r"--rank is 10000; it must be \d+, the model's width, or less"):
+        train_virtue(plan(model, shapes, tmp_path / "out", 4, settings=wide), CPU, Team())
 
 
 def test_a_run_goes_on_only_as_it_was_begun(model: Path, shapes: tuple[Path, Path], tmp_path: Path) -> None:
@@ -299,8 +310,12 @@ def test_a_run_goes_on_only_as_it_was_begun(model: Path, shapes: tuple[Path, Pat
     assert not (out / "config.json").exists()  # no model yet
     with pytest.raises(InvalidRequest, match="--resume"):
         train_virtue(plan(model, shapes, out, 4, settings=small), CPU, Team())
-    with pytest.raises(InvalidRequest, match=r"settings was .* and is .*'seed': 1"):
-        train_virtue(plan(model, shapes, out, 4, settings=small | {"seed": 1}, resume=True), CPU, Team())
+    nowhere = tmp_path / "no model"  # said before one is loaded
+    with pytest.raises(InvalidRequest, match=r"otherwise: --seed was 0 and is 1; --steps was 4 and is 6\. "):
+        train_virtue(plan(nowhere, shapes, out, 6, settings=small | {"seed": 1}, resume=True), CPU, Team())
+    other = write_tiny_virtue(tmp_path / "other", seed=1)
+    with pytest.raises(InvalidRequest, match="otherwise: model was"):
+        train_virtue(plan(other, shapes, out, 4, settings=small, resume=True), CPU, Team())
     (out / "training_state.pt").write_bytes(b"damaged")
     with pytest.raises(ModelUnavailable, match=r"training_state.pt cannot be read"):
         train_virtue(plan(model, shapes, out, 4, settings=small, resume=True), CPU, Team())
@@ -308,11 +323,10 @@ def test_a_run_goes_on_only_as_it_was_begun(model: Path, shapes: tuple[Path, Pat
         train_virtue(plan(model, shapes, shapes[1], 4), CPU, Team())
 
 
-def test_half_precision_without_a_scaled_loss_is_refused(
-    model: Path, shapes: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_half_precision_without_a_scaled_loss_is_refused(shapes: tuple[Path, Path], tmp_path: Path) -> None:
+    nowhere = plan(tmp_path / "no model", shapes, tmp_path / "out", 4)  # said before one is loaded
     with pytest.raises(InvalidRequest, match="--dtype fp32"):
-        train_virtue(plan(model, shapes, tmp_path / "out", 4), Runtime(device="cpu", dtype="fp16"), Team())
+        train_virtue(nowhere, Runtime(device="cpu", dtype="fp16"), Team())
 
 
 class Slope:
@@ -350,9 +364,8 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_it_is_saved(tmp_path
     pairs = tuple(RegionCaption(tmp_path, "q" * number, "t" * (7 - number)) for number in range(1, 5))
     settings = TrainingSettings(steps=1, batch=4, chunk=4)
     slope = Slope()
-    run = Training(
-        slope, [CaptionSource("a", pairs)], settings, tmp_path, identity={}, team=Team(), save_every=1
-    )
+    source, new = CaptionSource("a", pairs), TrainingState({})
+    run = Training(slope, [source], settings, tmp_path, state=new, team=Team(), save_every=1)
     with pytest.raises(RegionSearchError, match="the gradient of step 0 is"):
         run.run()
     assert slope.weight.item() == 0.0
