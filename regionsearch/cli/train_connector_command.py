@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
-from regionsearch.cli.arguments import add_runtime_options, runtime_from, whole_number
+from regionsearch.cli.arguments import add_runtime_options, runtime_from
 from regionsearch.cli.orderly_stop import OrderlyStop
+from regionsearch.cli.train_options import TrainingBars, add_numbers
 from regionsearch.models.registry import DEFAULT_EMBEDDER
 
 
@@ -52,22 +52,21 @@ def add_to(kinds: Any) -> None:
 
 
 def _add_numbers(parser: argparse.ArgumentParser) -> None:
-    whole: tuple[tuple[str, int, str], ...] = (
-        ("--epochs", 100, "times that every example is seen (default: %(default)s)"),
-        ("--batch", 512, "examples told from one another at once (default: %(default)s)"),
-        ("--hidden", 128, "width of the map's middle layer (default: %(default)s)"),
-        ("--seed", 0, "of everything random (default: %(default)s)"),
+    add_numbers(
+        parser,
+        whole={
+            "--epochs": (100, "times that every example is seen"),
+            "--batch": (512, "examples told from one another at once"),
+            "--hidden": (128, "width of the map's middle layer"),
+            "--seed": (0, "of everything random"),
+        },
+        real={
+            "--dropout": (0.2, "of what goes into the map"),
+            "--learning-rate": (3e-4, "of AdamW"),
+            "--weight-decay": (0.01, "of AdamW"),
+            "--temperature": (0.1, "divides the cosines"),
+        },
     )
-    real: tuple[tuple[str, float, str], ...] = (
-        ("--dropout", 0.2, "of what goes into the map (default: %(default)s)"),
-        ("--learning-rate", 3e-4, "of AdamW (default: %(default)s)"),
-        ("--weight-decay", 0.01, "of AdamW (default: %(default)s)"),
-        ("--temperature", 0.1, "divides the cosines (default: %(default)s)"),
-    )
-    for name, number, words in whole:
-        parser.add_argument(name, metavar="N", type=whole_number, default=number, help=words)
-    for name, value, words in real:
-        parser.add_argument(name, metavar="X", type=float, default=value, help=words)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -93,54 +92,16 @@ def run(arguments: argparse.Namespace) -> int:
         settings=settings,
         resume=arguments.resume,
     )
-    with OrderlyStop() as asked, _ProgressBars(settings.epochs) as bars:
+    with OrderlyStop() as asked, TrainingBars() as bars:
         report = train_connector(
-            plan, runtime_from(arguments), bars.read, bars.learnt, lambda: asked.event.is_set()
+            plan,
+            runtime_from(arguments),
+            bars.read,
+            lambda epochs, loss: bars.learnt("epochs", epochs, settings.epochs, loss),
+            asked.event.is_set,
         )
     print(json.dumps(report, indent=2, allow_nan=False) if arguments.json else _summary(report))
     return 128 + (asked.signal_number or signal.SIGTERM) if report["stopped"] else 0
-
-
-class _ProgressBars:
-    """What is being read, then the epochs, on stderr; off a terminal, a line every ten seconds or so."""
-
-    def __init__(self, epochs: int) -> None:
-        self._epochs = epochs
-        self._what = ""
-        self._bar: Any = None
-
-    def read(self, what: str, done: int, of: int) -> None:
-        self._show(what, done, of)
-
-    def learnt(self, epochs: int, loss: float) -> None:
-        self._show("epochs", epochs, self._epochs, loss=f"{loss:.4f}")
-
-    def __enter__(self) -> _ProgressBars:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def _show(self, what: str, done: int, of: int, **beside: str) -> None:
-        from tqdm import tqdm
-
-        if what != self._what:
-            if self._bar is not None:
-                self._bar.close()
-            watched = sys.stderr.isatty()
-            self._what = what
-            self._bar = tqdm(
-                total=of,
-                desc=what,
-                unit="",
-                file=sys.stderr,
-                mininterval=0.2 if watched else 10.0,
-                ascii=None if watched else True,
-                dynamic_ncols=watched,
-            )
-        self._bar.set_postfix(beside, refresh=False)
-        self._bar.update(done - self._bar.n)
 
 
 def _summary(report: dict[str, Any]) -> str:

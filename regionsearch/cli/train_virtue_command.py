@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
-from regionsearch.cli.arguments import whole_number
 from regionsearch.cli.orderly_stop import OrderlyStop
+from regionsearch.cli.train_options import TrainingBars, add_numbers
 from regionsearch.models.runtime import Runtime
 
 _PRECISIONS = ("auto", "bf16", "fp32")
@@ -78,28 +77,30 @@ def add_to(kinds: Any) -> None:
 
 
 def _add_numbers(parser: argparse.ArgumentParser) -> None:
-    whole: tuple[tuple[str, int | None, str], ...] = (
-        ("--steps", 2000, "updates (default: %(default)s)"),
-        ("--batch", 32, "pairs a step of each process (default: %(default)s)"),
-        ("--chunk", 2, "pairs encoded at once; less takes less memory (default: %(default)s)"),
-        ("--warmup", None, "steps in which the learning rate rises (default: 200, a tenth of short runs)"),
-        ("--rank", 8, "of the adapters (default: %(default)s)"),
-        ("--alpha", 64, "scale of the adapters, times rank (default: %(default)s)"),
-        ("--limit", 100_000, "pairs taken of each file (default: %(default)s)"),
-        ("--save-every", 100, "steps between two saved states (default: %(default)s)"),
-        ("--readers", 4, "threads that read pictures (default: %(default)s)"),
-        ("--seed", 0, "of everything random (default: %(default)s)"),
+    add_numbers(
+        parser,
+        whole={
+            "--steps": (2000, "updates"),
+            "--batch": (32, "pairs a step of each process"),
+            "--chunk": (2, "pairs encoded at once; less takes less memory"),
+            "--warmup": (
+                None,
+                "steps in which the rate rises (default: 200, a tenth of short runs)",
+            ),
+            "--rank": (8, "of the adapters"),
+            "--alpha": (64, "scale of the adapters, times rank"),
+            "--limit": (100_000, "pairs taken of each file"),
+            "--save-every": (100, "steps between two saved states"),
+            "--readers": (4, "threads that read pictures"),
+            "--seed": (0, "of everything random"),
+        },
+        real={
+            "--learning-rate": (2e-5, "its peak"),
+            "--dropout": (0.1, "of what enters the adapters"),
+            "--temperature": (0.02, "divides the cosines"),
+            "--feature-memory": (4.0, "GiB for what the frozen parts make of pictures"),
+        },
     )
-    real: tuple[tuple[str, float, str], ...] = (
-        ("--learning-rate", 2e-5, "its peak (default: %(default)s)"),
-        ("--dropout", 0.1, "of what enters the adapters (default: %(default)s)"),
-        ("--temperature", 0.02, "divides the cosines (default: %(default)s)"),
-        ("--feature-memory", 4.0, "GiB for what the frozen parts make of pictures (default: %(default)s)"),
-    )
-    for name, number, words in whole:
-        parser.add_argument(name, metavar="N", type=whole_number, default=number, help=words)
-    for name, value, words in real:
-        parser.add_argument(name, metavar="X", type=float, default=value, help=words)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -135,53 +136,16 @@ def run(arguments: argparse.Namespace) -> int:
     )
     team = announced_team()
     runtime = Runtime(device=arguments.device, dtype=arguments.dtype)
-    with OrderlyStop() as asked:
-        bar = _ProgressBar(settings.steps) if team.is_first else None
-        try:
-            report = train_virtue(
-                plan,
-                runtime,
-                team,
-                bar.advance if bar else lambda step, loss: None,
-                asked.event.is_set,
-            )
-        finally:
-            if bar:
-                bar.close()
+    with OrderlyStop() as asked, TrainingBars() as bars:
+
+        def progress(step: int, loss: float) -> None:
+            if team.is_first:
+                bars.learnt("steps", step, settings.steps, loss)
+
+        report = train_virtue(plan, runtime, team, progress, asked.event.is_set)
     if team.is_first:
         print(json.dumps(report, indent=2, allow_nan=False) if arguments.json else _summary(report))
     return 128 + (asked.signal_number or signal.SIGTERM) if report["stopped"] else 0
-
-
-class _ProgressBar:
-    """Steps, rate, time left and loss on stderr; off a terminal, a line every ten seconds or so. It
-    appears with the first step, so that a refusal before it stands alone."""
-
-    def __init__(self, steps: int) -> None:
-        self._steps = steps
-        self._bar: Any = None
-
-    def advance(self, steps: int, loss: float) -> None:
-        from tqdm import tqdm
-
-        if self._bar is None:
-            watched = sys.stderr.isatty()
-            self._bar = tqdm(
-                total=self._steps,
-                initial=steps - 1,
-                unit="step",
-                desc="training",
-                file=sys.stderr,
-                mininterval=0.2 if watched else 10.0,
-                ascii=None if watched else True,
-                dynamic_ncols=watched,
-            )
-        self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-        self._bar.update(steps - self._bar.n)
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
 
 
 def _summary(report: dict[str, Any]) -> str:
