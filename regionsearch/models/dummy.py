@@ -16,7 +16,7 @@ import scipy.ndimage
 from numpy.typing import NDArray
 
 from regionsearch.entities import Entities
-from regionsearch.errors import InvalidRegion, InvalidRequest
+from regionsearch.errors import InvalidRegion
 from regionsearch.fingerprint import Fingerprint
 from regionsearch.images import Image
 from regionsearch.models.embedder import (
@@ -28,6 +28,7 @@ from regionsearch.models.embedder import (
     QueryVectors,
     SignalBackground,
     Vector,
+    check_visible,
 )
 from regionsearch.models.features import DenseFeatures
 from regionsearch.models.plain_inputs import embed_plain_inputs, plain_query
@@ -239,8 +240,7 @@ def _histogram(colours: NDArray[np.intp]) -> Vector:
 
 def _words(text: str) -> Vector:
     """The colours that a text names, or where it names none, a direction of its own among words."""
-    if not text.strip():
-        raise InvalidRequest("a text to embed is empty", field="text")
+    check_visible(text)
     words = [_SPELLINGS.get(word, word) for word in re.findall(r"\w+", text.lower())]
     vector = np.zeros(DIMENSION, dtype=np.float32)
     for word in words:

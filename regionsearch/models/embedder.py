@@ -1,4 +1,4 @@
-"""What every embedder can do."""
+"""What every embedder can do, and what all refuse alike."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.entities import Entities
+from regionsearch.errors import InvalidRequest
 from regionsearch.fingerprint import Fingerprint
 from regionsearch.images import Image
 from regionsearch.models.features import Backbone, DenseFeatures
@@ -152,3 +153,9 @@ class Embedder(InputEmbedder, Protocol):
 
     def embed_query(self, query: EncodableQuery) -> QueryVectors:
         """Raises NotAccepted if the query has a part that `info.accepts` does not name."""
+
+
+def check_visible(text: str) -> None:
+    """Raises InvalidRequest for a text to embed without a visible character."""
+    if not text.strip():
+        raise InvalidRequest("a text to embed is empty", field="text")

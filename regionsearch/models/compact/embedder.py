@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.entities import Entities
-from regionsearch.errors import InvalidRequest
 from regionsearch.fingerprint import Fingerprint
 from regionsearch.images import Image
 from regionsearch.models.compact.network import CompactFeatures, CompactNetwork
@@ -35,6 +34,7 @@ from regionsearch.models.embedder import (
     QueryVectors,
     SignalBackground,
     Vector,
+    check_visible,
 )
 from regionsearch.models.features import DenseFeatures
 from regionsearch.models.plain_inputs import embed_plain_inputs, plain_query
@@ -111,8 +111,7 @@ class CompactEmbedder:
         Raises InvalidRequest for a text without a single visible character.
         """
         for text in texts:
-            if not text.strip():
-                raise InvalidRequest("a text to embed is empty", field="text")
+            check_visible(text)
         if not texts:
             return np.empty((0, self._info.dimension), dtype=np.float32)
         semantic = _unit(self._text.encode(texts) - self._vocabulary.centre)

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from regionsearch.errors import InvalidRequest, ModelUnavailable
+from regionsearch.errors import ModelUnavailable
 from regionsearch.models.checkpoints import read_json
 from regionsearch.models.dual_encoder.settings import Family
+from regionsearch.models.embedder import check_visible
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "spiece.model")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -54,8 +55,7 @@ class WordTokens:
         Raises InvalidRequest for a text without a single visible character.
         """
         for text in texts:
-            if not text.strip():
-                raise InvalidRequest("a text to embed is empty", field="text")
+            check_visible(text)
         return [row.ids for row in self._tokenizer.encode_batch([self._written(text) for text in texts])]
 
 

@@ -20,12 +20,13 @@ from regionsearch.models.embedder import (
     InputRole,
     ModelInput,
     QueryVectors,
+    check_visible,
 )
 from regionsearch.models.features import DenseFeatures
 from regionsearch.models.qwen2_vl.loading import LoadedQwen2VL
 from regionsearch.models.qwen2_vl.pictures import PixelBounds
 from regionsearch.models.qwen2_vl.rows import Extent, Row, RowMaker
-from regionsearch.models.qwen2_vl.words import Words, check_visible
+from regionsearch.models.qwen2_vl.words import Words
 from regionsearch.regions import Box
 
 

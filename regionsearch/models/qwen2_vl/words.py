@@ -47,12 +47,6 @@ class Words(Protocol):
         """`InputEmbedder.worded`."""
 
 
-def check_visible(text: str) -> None:
-    """Raises InvalidRequest for a text without a visible character."""
-    if not text.strip():
-        raise InvalidRequest("a text to embed is empty", field="text")
-
-
 def check_bare(text: str) -> None:
     """For words that go into a template. Raises InvalidRequest when they hold markup, which would end the
     turn that they are in, or stand for a picture."""

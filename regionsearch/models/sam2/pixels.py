@@ -13,6 +13,7 @@ import torch.nn.functional
 
 from regionsearch.images import Image
 from regionsearch.models.sam2.architecture import SIDE
+from regionsearch.models.transfer import to_device
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
@@ -31,9 +32,7 @@ def sam_pixels(images: Sequence[Image], device: torch.device) -> torch.Tensor:
         resized[place] = torch.nn.functional.interpolate(
             picture[None], size=(SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False
         )[0]
-    if device.type == "cuda":
-        resized = resized.pin_memory().to(device, non_blocking=True)
-    pictures = resized.to(torch.float32) / 255
+    pictures = to_device(resized, device).to(torch.float32) / 255
     mean = torch.tensor(IMAGENET_MEAN, dtype=torch.float32, device=pictures.device)[:, None, None]
     deviation = torch.tensor(IMAGENET_DEVIATION, dtype=torch.float32, device=pictures.device)[:, None, None]
     return (pictures - mean) / deviation

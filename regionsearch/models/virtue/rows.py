@@ -11,7 +11,8 @@ import torch
 
 from regionsearch.errors import InvalidRequest
 from regionsearch.models.batching import batches_of_equal_size
-from regionsearch.models.qwen2_vl.words import IMAGE_PAD, check_visible
+from regionsearch.models.embedder import check_visible
+from regionsearch.models.qwen2_vl.words import IMAGE_PAD
 from regionsearch.models.transfer import to_device
 from regionsearch.models.virtue.features import VirtueFeatures
 from regionsearch.models.virtue.network import VirtueBatch
