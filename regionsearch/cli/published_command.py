@@ -187,9 +187,14 @@ def _run_scar(arguments: argparse.Namespace) -> int:
 
 def _run_mmeb(arguments: argparse.Namespace) -> int:
     from regionsearch.evaluation.published.benchmark_tables import mmeb_table
+    from regionsearch.evaluation.published.mmeb import folders_of_no_task
     from regionsearch.evaluation.published.mmeb_evaluation import evaluate_mmeb
 
     settings = settings_of(arguments, arguments.images)
+    passed_over = [] if arguments.task else folders_of_no_task(arguments.annotations)
+    if passed_over:
+        named = ", ".join(map(str, passed_over))
+        print(f"regionsearch eval mmeb: passed over, called after no task of MMEB: {named}", file=sys.stderr)
     report, counts = evaluate_mmeb(settings, arguments.annotations, arguments.task)
     return _finish(arguments, report, counts, mmeb_table(report))
 

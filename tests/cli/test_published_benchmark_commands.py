@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 from drawn_photos import DrawnFolder, draw_folder
 from published_files import (
@@ -107,6 +108,9 @@ def test_scar_s_table_stands_above_the_published_one(
     assert "100.0 (100.0–100.0)" in ours
     assert "VIRTUE-7B +SCaR-train" in published
     assert "VIRTUE" not in ours
+    fewer, assumed = published.splitlines()[-2:]
+    assert "over fewer: ADE20K 3 of 9,368" in fewer
+    assert assumed == "what was assumed, and how far boxes reach in pictures: --json"
 
 
 def test_entities_of_a_segmenter_can_stand_beside_the_boxes(
@@ -231,7 +235,25 @@ def test_mmeb_by_task_with_the_published_means(
     out = capsys.readouterr().out
     assert "1 of 36" in out
     assert "VOC2007" not in out
+    assert "RefCOCO 11 of 1,000" in out
     assert "no task 'Poems'" in refusal([*words, "--task", "Poems"], capsys)
+
+
+def test_mmeb_names_what_it_passes_over(
+    folder: DrawnFolder, mmeb: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (row,) = pyarrow.parquet.read_table(mmeb / "VOC2007").slice(0, 1).to_pylist()
+    for below in ("VOC2007/test-0.parquet", "refcoco/test-0.parquet", "Poems.parquet"):
+        write_parquet(tmp_path / below, [row])
+    (tmp_path / "images").mkdir()
+    words = ["eval", "mmeb", "--annotations", str(tmp_path), "--images", str(folder.images), *DUMMY, "--json"]
+    capsys.readouterr()
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert list(json.loads(out)["tasks"]) == ["VOC2007"]
+    [line] = err.splitlines()
+    assert line.endswith(f": {tmp_path / 'Poems.parquet'}, {tmp_path / 'refcoco'}")
+    report_of([*words[:-1], "--task", "VOC2007"], capsys)
 
 
 def test_ctrlbench_finds_the_caption_that_the_instruction_asks_for(
@@ -262,9 +284,12 @@ def test_captions_and_pictures_of_both_datasets(
     assert one["t2i"]["r10"] > 0.9
     assert other["published"]["rows"]["CLIP"]["i2t R@1"] == 58.4
     assert one["published"]["rows"]["ABC"]["t2i R@10"] == 95.45
+    assert one["published"]["fewer"] == {"pictures": {"here": PHOTOS - 1, "published": 1000}}
     assert report_of([*flickr, "--limit", "4"], capsys)["i2t"]["queries"] == 4
     assert main(coco) == 0
     assert "caption to picture" in capsys.readouterr().out
+    assert main([*flickr, "--split", "train"]) == 0
+    assert "the split train: published scores are of the split test" in capsys.readouterr().out
 
 
 def test_a_missing_picture_is_lost_in_both_directions(

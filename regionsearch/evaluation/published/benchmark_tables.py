@@ -8,6 +8,8 @@ from typing import Any
 from regionsearch.evaluation.report_tables import aligned
 
 NOT_MEASURED_HERE = "published by their authors, not measured here"
+ASSUMED = "what was assumed"
+NAMED_FEWER = 6
 
 
 def percent(value: float | None, interval: Sequence[float] | None = None) -> str:
@@ -34,7 +36,7 @@ def scar_table(report: Mapping[str, Any]) -> str:
     for name, subset in report["subsets"].items():
         if beyond := subset["boxes"]["beyond_picture"]:
             lines.append(f"  {name}: {beyond} of {subset['queries']} boxes leave their picture")
-    return "\n".join([*lines, *_published(report["published"])])
+    return "\n".join([*lines, *_published(report), f"{ASSUMED}, and how far boxes reach in pictures: --json"])
 
 
 def mmeb_table(report: Mapping[str, Any]) -> str:
@@ -58,7 +60,7 @@ def mmeb_table(report: Mapping[str, Any]) -> str:
     ours = [["mean over tasks", *means], ["this run", *(percent(one["hit1"]) for one in means.values())]]
     ours.append(["tasks judged", *(f"{one['tasks']} of {one['of']}" for one in means.values())])
     lines += ["  " + line for line in aligned(ours)]
-    return "\n".join([*lines, *_published(report["published"])])
+    return "\n".join([*lines, *_published(report), f"{ASSUMED}: --json"])
 
 
 def ctrlbench_table(report: Mapping[str, Any]) -> str:
@@ -66,7 +68,7 @@ def ctrlbench_table(report: Mapping[str, Any]) -> str:
     rows = [["percent", "R@1", "R@5", "R@10"], ["this run", *_recalls(report)]]
     about = f"{report['queries']} queries on {report['images']} pictures, {report['candidates']} captions"
     lines = [*_head(report), about, *("  " + line for line in aligned(rows))]
-    return "\n".join([*lines, *_published(report["published"])])
+    return "\n".join([*lines, *_published(report), f"{ASSUMED}: --json"])
 
 
 def captions_table(report: Mapping[str, Any]) -> str:
@@ -76,7 +78,9 @@ def captions_table(report: Mapping[str, Any]) -> str:
         one = report[key]
         rows.append([title, str(one["queries"]), str(one["candidates"]), *_recalls(one)])
     lines = [*_head(report), *("  " + line for line in aligned(rows))]
-    return "\n".join([*lines, *_published(report["published"])])
+    if report["split"] != "test":
+        lines.append(f"the split {report['split']}: published scores are of the split test")
+    return "\n".join([*lines, *_published(report), f"{ASSUMED}: --json"])
 
 
 def _recalls(one: Mapping[str, Any]) -> list[str]:
@@ -99,7 +103,8 @@ def _head(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _published(published: Mapping[str, Any]) -> list[str]:
+def _published(report: Mapping[str, Any]) -> list[str]:
+    published = report["published"]
     columns = published["columns"]
     if not columns:
         return ["", "no published scores: these are not the published subsets"]
@@ -107,4 +112,9 @@ def _published(published: Mapping[str, Any]) -> list[str]:
     for model, scores in published["rows"].items():
         values = [scores[column] for column in columns]
         rows.append([model, *("–" if value is None else f"{value:g}" for value in values)])
-    return ["", f"{NOT_MEASURED_HERE}, percent", *("  " + line for line in aligned(rows))]
+    lines = ["", f"{NOT_MEASURED_HERE}, percent", *("  " + line for line in aligned(rows))]
+    if fewer := published["fewer"]:
+        parts = [f"{name} {count['here']:,} of {count['published']:,}" for name, count in fewer.items()]
+        more = f", and {len(parts) - NAMED_FEWER} more" if len(parts) > NAMED_FEWER else ""
+        lines.append(f"not comparable, this run is over fewer: {', '.join(parts[:NAMED_FEWER])}{more}")
+    return lines

@@ -19,6 +19,10 @@ from regionsearch.evaluation.published.benchmark_inputs import BenchmarkInput, R
 from regionsearch.evaluation.published.wording import Wording, tight, with_image
 
 RANKS = (1, 5, 10)
+FORM = (
+    "wanted is an object whose `images` are objects with `split`, `filename` and `sentences`, each of these "
+    "with its caption as `raw`, such as dataset_coco.json or dataset_flickr30k.json"
+)
 SPLITS = ("test", "val", "train", "restval")
 IMAGE_INSTRUCTION = "\nRepresent the given image."
 """For models whose strings place the picture: the words of VIRTUE's demonstration for a gallery."""
@@ -50,7 +54,10 @@ def read_split(
         entries = [entry for entry in content["images"] if entry["split"] == split]
         found = [_captioned(entry, images) for entry in entries[:limit]]
     except (KeyError, TypeError) as error:
-        raise InvalidRequest(f"{file} is not a Karpathy split: {error!r}", field="annotations") from error
+        wrong = f"there is no {error.args[0]!r}" if isinstance(error, KeyError) else str(error)
+        raise InvalidRequest(
+            f"{file} is not a Karpathy split ({wrong}): {FORM}", field="annotations"
+        ) from error
     if not found:
         raise InvalidRequest(f"{file} has no picture in the split {split!r}", field="split")
     return found
@@ -63,7 +70,7 @@ def _captioned(entry: dict[str, Any], images: Path) -> CaptionedImage:
         path = f"{below}/{path}"
     captions = tuple(str(sentence["raw"]).strip() for sentence in entry["sentences"])
     if not captions or not all(captions):
-        raise KeyError(f"a caption of {path}")
+        raise KeyError(f"caption of {path}")
     return CaptionedImage(path, captions)
 
 

@@ -111,6 +111,19 @@ def _of_folder(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
+def folders_of_no_task(given: Sequence[Path]) -> list[Path]:
+    """What `task_files` passes over: folders of Parquet files, and such files, within the given folders that
+    are called after no task."""
+    return [
+        below
+        for folder in given
+        if folder.is_dir() and folder.name not in TASKS
+        for below in sorted(folder.iterdir())
+        if (below.stem if below.suffix == ".parquet" else below.name) not in TASKS
+        and (below.suffix == ".parquet" or next(below.glob("*.parquet"), None) is not None)
+    ]
+
+
 def read_task(task: MmebTask, files: Sequence[Path], limit: int | None = None) -> MmebSubset:
     """Raises InvalidRequest, naming file, row and column, where a file is of neither form."""
     rows: list[MmebRow] = []

@@ -66,15 +66,10 @@ def evaluate_mmeb(
         report["means"] = means(judged)
         report["left_out"] = shown_left_out(left_out)
         report["assumptions"] = list(ASSUMPTIONS)
-        report["published"] = {
-            "unit": "percent",
-            "columns": list(published_scores.MMEB_COLUMNS),
-            "rows": {
-                model: dict(zip(published_scores.MMEB_COLUMNS, scores, strict=True))
-                for model, scores in published_scores.MMEB.items()
-            },
-            "tasks": {"ABC": {n: s for n, s in published_scores.MMEB_TASKS_ABC.items() if n in judged}},
-        }
+        counted = {name: (task["queries"], published_scores.MMEB_QUERIES) for name, task in judged.items()}
+        report["published"] = published_scores.beside(
+            published_scores.MMEB_COLUMNS, published_scores.MMEB, counted
+        ) | {"tasks": {"ABC": {n: s for n, s in published_scores.MMEB_TASKS_ABC.items() if n in judged}}}
         return report, run.counts
 
 

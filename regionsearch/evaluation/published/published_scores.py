@@ -6,7 +6,8 @@ CtrlBench, captions, MMEB tasks: ABC, arXiv 2503.00329v2.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 Scores = tuple[float, ...]
 
@@ -41,6 +42,14 @@ SCAR: Mapping[str, Scores] = {
     "VIRTUE-7B +SCaR-train": (63.2, 66.1, 48.2, 52.2, 54.9, 56.9),
 }
 """Hit@1 among ten captions."""
+SCAR_QUERIES: Mapping[str, int] = {
+    "RefCOCO+": 2_764,
+    "RefCOCOg": 1_539,
+    "VG": 15_571,
+    "COCO-Stuff": 17_903,
+    "ADE20K": 9_368,
+}
+"""That these scores are over, by subset (arXiv 2510.00523)."""
 
 MMEB_COLUMNS = ("CLS", "VQA", "RET", "VG", "IND", "OOD", "all")
 MMEB: Mapping[str, Scores] = {
@@ -66,6 +75,8 @@ MMEB: Mapping[str, Scores] = {
     "VIRTUE-7B +SCaR": (64.4, 58.1, 67.0, 86.4, 72.2, 60.0, 66.8),
 }
 """Mean hit@1 of the tasks of a kind."""
+MMEB_QUERIES = 1_000
+"""Of each task."""
 
 MMEB_TASKS_ABC: Mapping[str, float] = {
     "ImageNet-1K": 71.2,
@@ -100,6 +111,8 @@ CTRLBENCH: Mapping[str, Scores] = {
     "ABC pretrained": (11.71, 32.48, 42.69),
     "ABC": (50.94, 78.43, 87.47),
 }
+CTRLBENCH_PICTURES = 1_000
+"""Before equal captions were taken out, which left slightly fewer; how is not said."""
 
 CAPTIONS_COLUMNS = ("i2t R@1", "i2t R@5", "i2t R@10", "t2i R@1", "t2i R@5", "t2i R@10")
 COCO_CAPTIONS: Mapping[str, tuple[float | None, ...]] = {
@@ -108,8 +121,33 @@ COCO_CAPTIONS: Mapping[str, tuple[float | None, ...]] = {
     "OpenCLIP-G": (67.3, None, None, 51.4, None, None),
     "CLIP": (58.4, None, None, 37.8, None, None),
 }
-"""MSCOCO, 5,000 test pictures of the Karpathy split."""
+COCO_CAPTIONS_PICTURES = 5_000
+"""Test pictures of the Karpathy split."""
 FLICKR30K_CAPTIONS: Mapping[str, tuple[float | None, ...]] = {
     "ABC": (90.7, 99.0, 99.5, 74.6, 92.6, 95.45),
 }
-"""Flickr30k, 1,000 test pictures of the Karpathy split."""
+FLICKR30K_CAPTIONS_PICTURES = 1_000
+"""Test pictures of the Karpathy split."""
+
+
+def beside(
+    columns: Sequence[str],
+    rows: Mapping[str, Sequence[float | None]],
+    judged: Mapping[str, tuple[int, int]],
+    wanted: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Published rows as a report holds them beside its own.
+
+    judged: by name, how many this run is over and how many the published scores are; `fewer` tells
+    those that it has not all of. wanted: of the columns, all by default; without any, no row is shown.
+    """
+    shown = list(columns if wanted is None else wanted)
+    named = {model: dict(zip(columns, scores, strict=True)) for model, scores in rows.items()}
+    return {
+        "unit": "percent",
+        "columns": shown,
+        "rows": {model: {c: row[c] for c in shown} for model, row in named.items()} if shown else {},
+        "fewer": {
+            name: {"here": here, "published": there} for name, (here, there) in judged.items() if here < there
+        },
+    }

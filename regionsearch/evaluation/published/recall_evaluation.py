@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,6 +45,7 @@ def evaluate_ctrlbench(settings: RunSettings, file: Path) -> tuple[dict[str, Any
     pairs = ctrlbench.read_pairs(file, settings.limit)
     with BenchmarkRun(settings) as run:
         recall, left_out = _recall(run, ctrlbench.retrieval_of(pairs, run.wording))
+        pictures = len({pair.image for pair in pairs} - set(left_out.images))
         report = {
             "benchmark": "ctrlbench",
             **run.about(),
@@ -53,7 +53,11 @@ def evaluate_ctrlbench(settings: RunSettings, file: Path) -> tuple[dict[str, Any
             "images": len({pair.image for pair in pairs}),
             "left_out": shown_left_out([left_out]),
             "assumptions": list(CTRLBENCH_ASSUMPTIONS),
-            "published": _published(published_scores.CTRLBENCH_COLUMNS, published_scores.CTRLBENCH),
+            "published": published_scores.beside(
+                published_scores.CTRLBENCH_COLUMNS,
+                published_scores.CTRLBENCH,
+                {"pictures": (pictures, published_scores.CTRLBENCH_PICTURES)},
+            ),
         }
         return report, run.counts
 
@@ -63,7 +67,10 @@ def evaluate_captions(
 ) -> tuple[dict[str, Any], Counts]:
     """R@1, 5, 10 from picture to caption and back, JSON-ready, and what was computed."""
     pictures = karpathy.read_split(file, settings.images, split, settings.limit)
-    scores = published_scores.COCO_CAPTIONS if dataset == "coco" else published_scores.FLICKR30K_CAPTIONS
+    if dataset == "coco":
+        scores, of = published_scores.COCO_CAPTIONS, published_scores.COCO_CAPTIONS_PICTURES
+    else:
+        scores, of = published_scores.FLICKR30K_CAPTIONS, published_scores.FLICKR30K_CAPTIONS_PICTURES
     with BenchmarkRun(settings) as run:
         i2t, t2i = karpathy.retrievals_of(pictures, run.wording)
         to_text, lost = _recall(run, i2t)
@@ -77,7 +84,9 @@ def evaluate_captions(
             "t2i": to_image,
             "left_out": shown_left_out([lost, also_lost]),
             "assumptions": list(CAPTIONS_ASSUMPTIONS),
-            "published": _published(published_scores.CAPTIONS_COLUMNS, scores),
+            "published": published_scores.beside(
+                published_scores.CAPTIONS_COLUMNS, scores, {"pictures": (to_text["queries"], of)}
+            ),
         }
         return report, run.counts
 
@@ -101,11 +110,3 @@ def _recall(run: BenchmarkRun, retrieval: Retrieval) -> tuple[dict[str, Any], Le
         shown = shown_mean(resampled.means(hits[:, place]), f"r{k}")
         recall |= {f"r{k}": shown[f"r{k}"], f"r{k}_ci95": shown["ci95"]}
     return recall, embedded.left_out
-
-
-def _published(columns: Sequence[str], rows: Mapping[str, Sequence[float | None]]) -> dict[str, Any]:
-    return {
-        "unit": "percent",
-        "columns": list(columns),
-        "rows": {model: dict(zip(columns, scores, strict=True)) for model, scores in rows.items()},
-    }

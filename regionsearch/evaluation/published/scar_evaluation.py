@@ -105,7 +105,7 @@ def evaluate_scar(
     report |= _scores(hits, groups, about)
     report["left_out"] = shown_left_out([one.left_out for one in embedded.values()])
     report["assumptions"] = list(ASSUMPTIONS)
-    report["published"] = _published(list(hits))
+    report["published"] = _published(about)
     return report, counts
 
 
@@ -182,19 +182,18 @@ def _gains(overall: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
     }
 
 
-def _published(names: Sequence[str]) -> dict[str, Any]:
+def _published(about: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """Rows of the published table in the columns that were judged; `overall` when all five were."""
     columns = [
         column
         for column in published_scores.SCAR_COLUMNS
-        if column in names or (column == "overall" and set(SUBSETS.values()) <= set(names))
+        if column in about or (column == "overall" and set(SUBSETS.values()) <= set(about))
     ]
-    rows = {
-        model: dict(zip(published_scores.SCAR_COLUMNS, scores, strict=True))
-        for model, scores in published_scores.SCAR.items()
+    judged = {
+        name: (about[name]["queries"], count)
+        for name, count in published_scores.SCAR_QUERIES.items()
+        if name in about
     }
-    return {
-        "unit": "percent",
-        "columns": columns,
-        "rows": {model: {c: row[c] for c in columns} for model, row in rows.items()} if columns else {},
-    }
+    return published_scores.beside(
+        published_scores.SCAR_COLUMNS, published_scores.SCAR, judged, wanted=columns
+    )

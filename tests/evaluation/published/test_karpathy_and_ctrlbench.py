@@ -56,6 +56,12 @@ def test_what_is_no_karpathy_split_is_refused(tmp_path: Path, content: str) -> N
         karpathy.read_split(file, tmp_path)
 
 
+def test_another_file_is_told_what_a_karpathy_split_holds(tmp_path: Path) -> None:
+    (tmp_path / "captions.json").write_text('{"images": [{"id": 1, "file_name": "a.jpg"}]}')
+    with pytest.raises(InvalidRequest, match=r"there is no 'split'.*`sentences`.*dataset_flickr30k\.json"):
+        karpathy.read_split(tmp_path / "captions.json", tmp_path)
+
+
 def test_both_forms_of_controlled_pairs_say_the_same(tmp_path: Path) -> None:
     listed: dict[str, Any] = {
         "image": "a",
