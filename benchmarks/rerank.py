@@ -5,8 +5,8 @@
         [--questions N] [--timed N] [--json FILE]
 
 Indexes the photos with automatic entities and kept pixels, asks the questions of `regionsearch eval coco`
-(words; a region; a region with words) once as they are and once for each setting of `rerank`, and judges all
-rankings by the same measures, with ratios to joint scoring alone (and of `pairwise_instructed` to `pairwise`)
+(words; a region; a region with words) once as they are and once for each method of `rerank`, from which all of
+its settings follow, and judges all rankings by the same measures, with ratios to joint scoring alone (and of `pairwise_instructed` to `pairwise`)
 whose intervals are paired. The settings, for each of --methods that can read such questions: each of --top
 at the default weight, and each of --weights at the default number. Then it times whole searches of the
 engine, in turns with and without, each model pass computed anew.
@@ -60,6 +60,7 @@ from regionsearch.models.registry import ModelRegistry
 from regionsearch.regions import Box, RegionPrompt
 from regionsearch.search import Hit, Query, Rerank, SearchEngine
 from regionsearch.search.query import DEFAULT_RERANK_WEIGHT, DEFAULT_RERANKED, RERANK_METHODS
+from regionsearch.search.rerank import Reading, answer_again
 
 BATCH = 16
 LIMIT = 10
@@ -169,6 +170,26 @@ class Asker:
         query = Query(image=image, region=region, text=question.text, limit=limit, rerank=again)
         return self._engine.search(self._index.collection, query).hits
 
+    def ask_all(
+        self, question: Question, limit: int, settings: Mapping[str, Rerank]
+    ) -> dict[str, tuple[Hit, ...]]:
+        """The answer without and with each of the settings, by name. Each method reads once, as many as any
+        of its settings wants: what fewer of them, or another weight, would answer follows from that."""
+        plain = self.ask(question, limit, None)
+        sums = np.array([weighted_sum(hit) for hit in plain])
+        answers = {"joint": plain}
+        for method in {setting.method: None for setting in settings.values()}:
+            asked = {name: setting for name, setting in settings.items() if setting.method == method}
+            deepest = max(setting.top_n for setting in asked.values())
+            read = self.ask(question, limit, Rerank(method, top_n=deepest))
+            cosines = {hit.image_id: hit.rerank.raw for hit in read if hit.rerank is not None}
+            for name, setting in asked.items():
+                first = plain[: setting.top_n]
+                found = np.array([cosines[hit.image_id] for hit in first])
+                reading = Reading(np.arange(len(first)), found)
+                answers[name] = answer_again(plain, sums, reading, setting.weight)
+        return answers
+
 
 def settings_of(options: argparse.Namespace, kind: str) -> dict[str, Rerank]:
     """Those of the methods that can read questions of the kind, by name."""
@@ -199,8 +220,8 @@ def quality(index: Indexed, models: ModelRegistry, options: argparse.Namespace) 
         block = Block(sampled(KINDS[kind](index.photos), options.questions), index.numbers, weights)
         rankings: dict[str, list[Ranking]] = {}
         for done, question in enumerate(block.questions):
-            for name, again in {"joint": None, **settings}.items():
-                found = index.ranking(asker.ask(question, images, again))
+            for name, hits in asker.ask_all(question, images, settings).items():
+                found = index.ranking(hits)
                 rankings.setdefault(name, []).append(found.without(block.left_out(question)))
             _say(f"{kind}: {done + 1} of {len(block.questions)}")
         figures = {name: ranking_figures(block, asked) for name, asked in rankings.items()}
