@@ -51,5 +51,7 @@ def test_a_missing_package_comes_with_the_command_that_installs_it(installed: We
 
 def test_missing_engines_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "NEEDED_PACKAGES", ("numpy", "no_such_engine"))
-    with pytest.raises(ModelUnavailable, match=r"\(no_such_engine\): pip install 'regionsearch\[compact\]'"):
+    with pytest.raises(
+        ModelUnavailable, match=r"\(no_such_engine\): pip install 'regionsearch\[compact-runtime\]'"
+    ):
         weights.require_packages()
