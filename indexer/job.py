@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Protocol
 
@@ -19,11 +19,12 @@ from regionsearch.errors import InvalidImage, InvalidRecord, RegionSearchError
 from regionsearch.images import content_hash, read_image_file
 from regionsearch.ingest import EncodedImage, Failure, StepClock, copies_for_twins, copy_of_known
 
-BATCH_IMAGES = 8
 BATCH_BYTES = 32 * 1024 * 1024
 """Encoded bytes that travel to a worker together, unless a single image is larger."""
 BATCHES_AHEAD = 2
 """Batches waiting for each worker: enough that none stands idle, few enough to stop soon."""
+LOOK_SECONDS = 0.2
+"""While a batch is waited for, the wish to stop is looked at this often: the next one then never begins."""
 
 
 class Progress(Protocol):
@@ -101,7 +102,8 @@ class IndexJob:
         else:
             self._twins[digest] = []
             self._batch.append(image)
-            if len(self._batch) == BATCH_IMAGES or sum(len(i.data) for i in self._batch) > BATCH_BYTES:
+            size = sum(len(each.data) for each in self._batch)
+            if len(self._batch) == self._engine.batch_images or size > BATCH_BYTES:
                 self._send()
 
     def _send(self) -> None:
@@ -116,6 +118,9 @@ class IndexJob:
         self._running.append((self._engine.submit(batch), digests))
 
     def _finish_oldest(self) -> None:
+        self._wait_for_oldest()
+        if not self._running:
+            return
         future, digests = self._running[0]
         try:
             result = future.result()
@@ -134,6 +139,14 @@ class IndexJob:
         self._store(copies, copied=True)
         for failure in failures:
             self._fail(failure.source, failure.reason)
+
+    def _wait_for_oldest(self) -> None:
+        """Also until none is left: those that have not begun are dropped once the run is told to stop."""
+        while self._running and not self._running[0][0].done():
+            if self._stop.is_set():
+                self._drop_waiting()
+            if self._running:
+                wait([self._running[0][0]], LOOK_SECONDS)
 
     def _store(self, records: Sequence[ImageRecord], *, copied: bool = False) -> None:
         with self._clock.step("store"):

@@ -42,6 +42,10 @@ class IndexingEngine(Protocol):
     def workers(self) -> int: ...
 
     @property
+    def batch_images(self) -> int:
+        """How many images travel to it together, at most: none of them is done before all are."""
+
+    @property
     def load_seconds(self) -> float:
         """What loading models took inside `submit`, so far."""
 

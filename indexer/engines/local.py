@@ -14,6 +14,7 @@ from multiprocessing.synchronize import Barrier
 from indexer.engines.engine import BatchResult, PipelineSettings
 from indexer.engines.orphans import end_with_parent
 from regionsearch.ingest import EncodedImage, Pipeline
+from regionsearch.ingest.pipeline import BATCH_IMAGES
 from regionsearch.models.registry import ModelRegistry
 
 
@@ -31,6 +32,7 @@ class InProcess:
     """Computes each batch at once, in the calling thread, with the models already loaded."""
 
     workers = 1
+    batch_images = BATCH_IMAGES
     load_seconds = 0.0
 
     def __init__(self, settings: PipelineSettings, models: ModelRegistry) -> None:
@@ -52,6 +54,8 @@ class Processes:
     each other. Processes are spawned, never forked: LMDB and the inference engine must not be carried
     across a fork. They start with the first batch, so that a run with nothing to do costs nothing.
     """
+
+    batch_images = BATCH_IMAGES
 
     def __init__(self, settings: PipelineSettings, workers: int) -> None:
         self.workers = workers

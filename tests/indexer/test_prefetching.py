@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import PIL.Image
@@ -14,14 +15,22 @@ import PIL.ImageDraw
 import pytest
 
 from indexer import IndexJob, IndexReport
-from indexer.engines import IndexingEngine, InProcess, PipelineSettings, Prefetching, device_processes
-from indexer.engines.prefetching import ComputedBatch
+from indexer.engines import (
+    BatchResult,
+    IndexingEngine,
+    InProcess,
+    PipelineSettings,
+    Prefetching,
+    device_processes,
+)
+from indexer.engines.prefetching import BATCH_IMAGES_ON_CPU, ComputedBatch
 from indexer.sources import scan_folder
 from regionsearch.collection import DataDirectory, ImageRecord
 from regionsearch.config import Limits
 from regionsearch.errors import ModelNotFound
 from regionsearch.ingest import DecodedBatch, EncodedImage, collection_spec
 from regionsearch.models.registry import ModelRegistry
+from regionsearch.models.runtime import Runtime
 
 MODELS = ModelRegistry()
 SETTINGS = PipelineSettings("dummy", "dummy", "none", 32, Limits())
@@ -130,14 +139,21 @@ def test_what_is_decoded_can_be_cancelled_until_it_is_computed(held: Held) -> No
     assert held.computed == [1]
 
 
-def test_a_run_stopped_after_its_last_photo_was_taken_drops_those_that_wait(
-    held: Held, tmp_path: Path
+def test_a_run_that_is_stopped_begins_no_batch_after_the_one_that_is_computed(
+    held: Held, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(24):
+    for number in range(3 * BATCH_IMAGES_ON_CPU):
         (tmp_path / f"{number:02}.png").write_bytes(photo(number).data)
     spec = collection_spec("c", MODELS.embedder("dummy"), MODELS.segmenter("dummy"), pixels="none")
     stop = threading.Event()
     reports: list[IndexReport] = []
+    submit, submitted = held.engine.submit, list[Future[BatchResult]]()
+
+    def remembered(images: Sequence[EncodedImage]) -> Future[BatchResult]:
+        submitted.append(submit(images))
+        return submitted[-1]
+
+    monkeypatch.setattr(held.engine, "submit", remembered)
     with DataDirectory(tmp_path / "data", "write") as directory:
         job = IndexJob(directory.create_collection(spec), held.engine, NoProgress())
         images = scan_folder(tmp_path).images
@@ -145,10 +161,35 @@ def test_a_run_stopped_after_its_last_photo_was_taken_drops_those_that_wait(
         running.start()
         assert held.computing.wait(30)
         stop.set()
+        deadline = time.monotonic() + 30
+        while not any(future.cancelled() for future in submitted):
+            assert time.monotonic() < deadline, "what waits is not dropped while another is computed"
+            time.sleep(0.01)
         held.go_on.set()
         running.join(30)
     assert reports[0].stopped
-    assert len(held.computed) < 3
+    assert held.computed == [BATCH_IMAGES_ON_CPU]
+
+
+def test_models_of_torch_on_a_cpu_get_few_photos_at_a_time(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(photo(number).data)
+    spec = collection_spec("c", MODELS.embedder("dummy"), MODELS.segmenter("dummy"), pixels="none")
+    sizes: list[int] = []
+
+    def compute(batch: DecodedBatch) -> ComputedBatch:
+        sizes.append(len(batch.images))
+        return ComputedBatch([], {})
+
+    on_cpu = replace(SETTINGS, runtime=Runtime(device="cpu"))
+    engine = Prefetching(on_cpu, 1, lambda: ThreadPoolExecutor(1), compute, turns=1)
+    try:
+        with DataDirectory(tmp_path / "data", "write") as directory:
+            job = IndexJob(directory.create_collection(spec), engine, NoProgress())
+            job.run(scan_folder(tmp_path).images)
+    finally:
+        engine.close()
+    assert sizes == [2, 1]
 
 
 @pytest.mark.parametrize("make", [in_this_process, on_two_devices])
