@@ -85,7 +85,7 @@ def _add_numbers(parser: argparse.ArgumentParser) -> None:
             "--chunk": (2, "pairs encoded at once; less takes less memory"),
             "--warmup": (
                 None,
-                "steps in which the rate rises (default: 200, a tenth of short runs)",
+                "steps in which the learning rate rises (default: 200, a tenth of short runs)",
             ),
             "--rank": (8, "of the adapters"),
             "--alpha": (64, "scale of the adapters, times rank"),
