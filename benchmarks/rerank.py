@@ -5,11 +5,11 @@
         [--questions N] [--timed N] [--json FILE]
 
 Indexes the photos with automatic entities and kept pixels, asks the questions of `regionsearch eval coco`
-(words; a region; a region with words) once as they are and once for each method of `rerank`, from which all of
-its settings follow, and judges all rankings by the same measures, with ratios to joint scoring alone (and of `pairwise_instructed` to `pairwise`)
-whose intervals are paired. The settings, for each of --methods that can read such questions: each of --top
-at the default weight, and each of --weights at the default number. Then it times whole searches of the
-engine, in turns with and without, each model pass computed anew.
+(words; a region; a region with words) once as they are and once for each method of `rerank`, from which all
+of its settings follow, and judges all rankings by the same measures, with ratios to joint scoring alone (and
+of `pairwise_instructed` to `pairwise`) whose intervals are paired. The settings, for each of --methods that
+can read such questions: each of --top at the default weight, and each of --weights at the default number.
+Then it times whole searches of the engine, in turns with and without, each model pass computed anew.
 
 Give --images and --annotations several times, in pairs, to judge folders together.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def test_a_missing_segmenter_that_nobody_named_is_explained(
     def missing(*_: object) -> RegionSearchError:
         raise ModelUnavailable("the compact models need packages")
 
-    monkeypatch.setattr("regionsearch.models.compact.load_segmenter", missing)
+    monkeypatch.setattr(importlib.import_module("regionsearch.models.compact"), "load_segmenter", missing)
     (tmp_path / "photos").mkdir()
     PIL.Image.new("RGB", (8, 6)).save(tmp_path / "photos" / "one.png")
     words = ["index", str(tmp_path / "photos"), "--collection", "c", "--data", str(tmp_path / "data")]
