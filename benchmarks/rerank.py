@@ -58,7 +58,7 @@ from regionsearch.ingest.upserting import upsert_images
 from regionsearch.models.embedder import Embedder, ModelInput
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.regions import Box, RegionPrompt
-from regionsearch.search import Hit, Query, Rerank, SearchEngine
+from regionsearch.search import Hit, Query, QueryRegion, Rerank, SearchEngine
 from regionsearch.search.query import DEFAULT_RERANK_WEIGHT, DEFAULT_RERANKED, RERANK_METHODS
 from regionsearch.search.rerank import Reading, answer_again
 
@@ -163,11 +163,11 @@ class Asker:
 
     def ask(self, question: Question, limit: int, again: Rerank | None) -> tuple[Hit, ...]:
         image = None
-        region = None
+        regions: tuple[QueryRegion, ...] = ()
         if question.box is not None and question.image_id is not None:
             image = self._decoded(question.image_id)
-            region = RegionPrompt(box=Box(*question.box))
-        query = Query(image=image, region=region, text=question.text, limit=limit, rerank=again)
+            regions = (QueryRegion(RegionPrompt(box=Box(*question.box))),)
+        query = Query(image=image, regions=regions, text=question.text, limit=limit, rerank=again)
         return self._engine.search(self._index.collection, query).hits
 
     def ask_all(

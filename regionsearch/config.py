@@ -15,6 +15,10 @@ class Limits:
     image_bytes: of one encoded picture.
     text_characters: of one instruction.
     hits: images in one answer.
+    regions: of one query, each matched to an entity of its own.
+    examples: liked and disliked ones of one query, each kind.
+    candidates: distinct images that one arm of the first phase is asked for.
+    batch_queries: queries in one BatchSearch call.
     batch_images: pictures in one UpsertImages call.
     message_bytes: of one gRPC message, either way.
     concurrent_calls: calls answered at once; one more is refused with RESOURCE_EXHAUSTED.
@@ -24,6 +28,10 @@ class Limits:
     image_bytes: int = 32 * 1024 * 1024
     text_characters: int = 2_000
     hits: int = 1_000
+    regions: int = 16
+    examples: int = 64
+    candidates: int = 5_000
+    batch_queries: int = 64
     batch_images: int = 64
     message_bytes: int = 64 * 1024 * 1024
     concurrent_calls: int = 64

@@ -215,7 +215,7 @@ def _ask_directory(arguments: argparse.Namespace, region: RegionPrompt | None) -
     from regionsearch.collection import DataDirectory
     from regionsearch.images import image_size
     from regionsearch.models.registry import ModelRegistry
-    from regionsearch.search import Query, Rerank, SearchEngine
+    from regionsearch.search import Query, QueryRegion, Rerank, SearchEngine
 
     rerank: Rerank | None = None
     if arguments.rerank is not None:
@@ -232,8 +232,8 @@ def _ask_directory(arguments: argparse.Namespace, region: RegionPrompt | None) -
         encoded_image=picture,
         image_name=str(arguments.image),
         image_id=arguments.image_id,
-        entity=arguments.entity,
-        region=region,
+        entities=() if arguments.entity is None else (arguments.entity,),
+        regions=() if region is None else (QueryRegion(region),),
         text=arguments.text,
         limit=arguments.limit,
         weights=dict(arguments.weights),

@@ -29,8 +29,9 @@ from regionsearch.ingest.pipeline import EncodedImage, Failure, Pipeline
 from regionsearch.ingest.upserting import store
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.regions import Box, RegionPrompt
+from regionsearch.search.answer import Answer, Hit
 from regionsearch.search.engine import SearchEngine
-from regionsearch.search.query import Answer, Hit, Query
+from regionsearch.search.query import Query, QueryRegion
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -154,7 +155,7 @@ class PhotoIndex:
             Query(
                 image=None if image_id is None else self._decoded(image_id),
                 image_name=image_id or "",
-                region=None if box is None else RegionPrompt(box=Box(*box)),
+                regions=() if box is None else (QueryRegion(RegionPrompt(box=Box(*box))),),
                 text=text,
                 limit=min(Limits().hits, len(self.photos.images) if limit is None else limit),
                 weights=weights,

@@ -46,11 +46,19 @@ class Segmenter(Protocol):
         """At most `limit` (1 to 1,024) entities for each image, best first; masks have the size of
         their image. Where nothing is found, the whole frame is the one entity."""
 
-    def prompt(self, image: Image, region: RegionPrompt, features: DenseFeatures | None = None) -> Mask:
+    def prompt(
+        self,
+        image: Image,
+        region: RegionPrompt,
+        features: DenseFeatures | None = None,
+        *,
+        refine: bool = False,
+    ) -> Mask:
         """The mask that the region means, of the image's size.
 
         A box, mask or polygon means itself (clipped to the image); points mean the thing that holds
-        all positive and no negative ones.
+        all positive and no negative ones. With `refine` a box alone means the thing within it; the box
+        itself where nothing of its own fits it.
         Raises InvalidRegion when nothing lies there, naming the point.
         """
 

@@ -15,7 +15,8 @@ from regionsearch.models.embedder import EncodableQuery, QueryVectors
 from regionsearch.models.features import DenseFeatures
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.regions import RegionPrompt, denormalise, validate_within
-from regionsearch.search.query import Query, UsedRegion
+from regionsearch.search.answer import UsedRegion
+from regionsearch.search.query import Query
 from regionsearch.search.query_checks import check_vector
 from regionsearch.search.stopwatch import Stopwatch
 
@@ -44,11 +45,12 @@ def indexed_image(query: Query, collection: Collection, stopwatch: Stopwatch) ->
     with stopwatch.stage("fetch"):
         record = collection.get(query.image_id, pixels=query.rerank is not None)
     count = len(record.entities)
-    if query.entity is not None and query.entity >= count:
-        raise InvalidRequest(
-            f"image {query.image_id!r} has {count} entities, 0 to {count - 1}; there is no {query.entity}",
-            field="entity",
-        )
+    for entity in query.entities:
+        if entity >= count:
+            raise InvalidRequest(
+                f"image {query.image_id!r} has {count} entities, 0 to {count - 1}; there is no {entity}",
+                field="entity",
+            )
     return record
 
 
@@ -80,7 +82,7 @@ def _encode_indexed(
     query: Query, record: ImageRecord, collection: Collection, models: ModelRegistry, stopwatch: Stopwatch
 ) -> EncodedQuery:
     image = record.vectors[0]
-    region = image if query.entity is None else record.vectors[1 + query.entity]
+    region = record.vectors[1 + query.entities[0]] if query.entities else image
     text: NDArray[np.float32] | None = None
     if query.text is not None:
         with stopwatch.stage("encode"):
@@ -105,9 +107,9 @@ def _encode_pixels_and_words(
     used: tuple[UsedRegion, ...] = ()
     features: DenseFeatures | None = None
     if image is not None:
-        if query.region is not None:
-            prompt = query.region
-            if query.region_is_normalised:
+        if query.regions:
+            prompt = query.regions[0].prompt
+            if query.regions[0].normalised:
                 prompt = denormalise(prompt, image.height, image.width)
             prompt = validate_within(prompt, image.height, image.width)
         if embedder.backbone is not None:

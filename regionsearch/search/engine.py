@@ -16,6 +16,7 @@ from regionsearch.config import Limits
 from regionsearch.errors import ReadOnly
 from regionsearch.ingest.pinning import check_models
 from regionsearch.models.registry import ModelRegistry
+from regionsearch.search.answer import Answer, Hit, MatchedEntity, PartScore
 from regionsearch.search.background import (
     LEAST_IMAGES,
     CollectionBackground,
@@ -26,7 +27,7 @@ from regionsearch.search.background import (
 from regionsearch.search.encoding import EncodedQuery, encode, indexed_image
 from regionsearch.search.first_phase import candidate_numbers
 from regionsearch.search.joint_scoring import JointScores, ranking, score_jointly, score_of
-from regionsearch.search.query import Answer, Hit, MatchedEntity, PartScore, Query, Rerank
+from regionsearch.search.query import Query, Rerank
 from regionsearch.search.query_checks import check_query
 from regionsearch.search.rerank import answer_again, check_pixels_kept, query_input, read_again
 from regionsearch.search.stopwatch import Stopwatch

@@ -1,20 +1,26 @@
-"""What is asked, and what is answered."""
+"""What is asked of a collection."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.images import Image
-from regionsearch.regions import Mask, RegionPrompt
+from regionsearch.regions import RegionPrompt
+from regionsearch.search.placement import Placement
 
-PART_NAMES = ("entity", "global", "text_entity", "text_image")
-"""The signals of joint scoring that exist today, in the order in which they are shown."""
+PART_NAMES = ("entity", "global", "text_entity", "text_image", "placement", "objectness")
+"""The signals of joint scoring, in the order in which they are shown."""
 STAGES = ("decode", "segment", "encode", "entity_arm", "global_arm", "fetch", "joint", "rerank", "serialise")
+
+GroupBy = Literal["image", "entity"]
+GROUPINGS: tuple[GroupBy, ...] = get_args(GroupBy)
+Preset = Literal["fast", "balanced", "thorough"]
+PRESETS: tuple[Preset, ...] = get_args(Preset)
 
 RerankMethod = Literal["pairwise", "pairwise_instructed"]
 RERANK_METHODS: tuple[RerankMethod, ...] = get_args(RerankMethod)
@@ -44,16 +50,46 @@ class Rerank:
     weight: float = DEFAULT_RERANK_WEIGHT
 
 
+@dataclass(frozen=True, slots=True)
+class QueryRegion:
+    """One thing pointed at in the query's image.
+
+    prompt: the region. normalised: its coordinates are fractions of the image's width and height.
+    refine: a box means the thing within it, as the segmenter outlines it, not every pixel of the box;
+        only for a box without points.
+    """
+
+    prompt: RegionPrompt
+    normalised: bool = False
+    refine: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """An indexed image, or one of its entities, that is like or unlike what is wanted."""
+
+    image_id: str
+    entity: int | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Query:
     """One question to a collection.
 
-    image or image_id (an indexed image) or neither; with image_id, `entity` is the ordinal of one
-    of its entities. region: one region of `image` (not with image_id). text: the instruction.
-    vector: (d,) a ready vector of the collection's space, instead of image and text.
-    limit: images in the answer, 1 to `limits.hits`.
+    image or image_id (an indexed image) or neither; with image_id, `entities` are the ordinals of those
+    of its entities that are meant; none: the whole image. regions: of `image` (not with image_id); none: the
+    whole image. Several regions or entities are matched to distinct entities of the same image.
+    text: the instruction. vector: (d,) a ready vector of the collection's space, instead of image and text.
+    liked, disliked: examples that move the query towards them and away from them; liked ones may be all
+    that is asked with.
+    placements: one for each region or entity, in their order, or a single one for another query.
+    limit: hits in the answer, 1 to `limits.hits`. page_token: of the answer before, "" for the first page.
     weights: by part name, finite and at least 0, not all 0; parts not named keep their defaults.
-    include_self: whether the image named by image_id may be among its own hits.
+    per_kind_weights: defaults fitted for this kind of query alone.
+    group_by: whether a hit is an image or an entity. min_score: the least score of a hit, 0 to 1.
+    candidates: distinct images that each arm brings at least, 1 to `limits.candidates`; None: as the preset
+    says. all_entities: entities that a hit lists beside the matched one.
+    include_self: whether the image named by image_id, and examples, may be among the hits.
     encoded_image: an image still to be decoded; the decoding is then a stage of the query.
     rerank: the third phase, left out by default; not with `vector`, which has nothing to read.
     """
@@ -62,83 +98,21 @@ class Query:
     encoded_image: bytes | None = None
     image_name: str = "query image"
     image_id: str | None = None
-    entity: int | None = None
-    region: RegionPrompt | None = None
-    region_is_normalised: bool = False
+    entities: tuple[int, ...] = ()
+    regions: tuple[QueryRegion, ...] = ()
     text: str | None = None
     vector: NDArray[np.float32] | None = None
+    liked: tuple[Example, ...] = ()
+    disliked: tuple[Example, ...] = ()
+    placements: tuple[Placement, ...] = ()
     limit: int = 10
+    page_token: str = ""
     weights: Mapping[str, float] = field(default_factory=dict)
+    per_kind_weights: bool = False
+    group_by: GroupBy = "image"
+    min_score: float = 0.0
+    candidates: int | None = None
+    preset: Preset = "balanced"
+    all_entities: int = 0
     include_self: bool = False
     rerank: Rerank | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PartScore:
-    """One signal of a hit: raw cosine, deviations from the background, and its weight."""
-
-    raw: float
-    standardised: float
-    weight: float
-
-
-@dataclass(frozen=True, slots=True)
-class RerankScore:
-    """What the third phase found in a hit that it read again.
-
-    raw: cosine of the query and the candidate as the model reads them. standardised: by how many
-    deviations of the images read again it lies above the least similar of them, 0 at least. weight:
-    what that counts. joint_score, joint_rank: the hit's score, 0 to 1, and its place, from 1, before.
-    """
-
-    raw: float
-    standardised: float
-    weight: float
-    joint_score: float
-    joint_rank: int
-
-
-@dataclass(frozen=True, eq=False)
-class MatchedEntity:
-    index: int
-    box: tuple[float, float, float, float]
-    area: float
-    objectness: float
-    label: str | None
-    label_source: str | None
-    mask: Mask
-
-
-@dataclass(frozen=True, eq=False)
-class Hit:
-    """score: the logistic of the parts' weighted sum and, when the image was read again, of
-    `rerank.weight` times `rerank.standardised` added to it."""
-
-    image_id: str
-    width: int
-    height: int
-    score: float
-    parts: Mapping[str, PartScore]
-    entity: MatchedEntity
-    payload: Mapping[str, Any]
-    rerank: RerankScore | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class UsedRegion:
-    """The region that the query really used, in pixels of the query image."""
-
-    mask: Mask
-    prompt: RegionPrompt
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """regions: those used, none or one. timing_ms: milliseconds by stage. background: the version
-    of the statistics that standardised the signals."""
-
-    hits: tuple[Hit, ...]
-    regions: tuple[UsedRegion, ...]
-    timing_ms: Mapping[str, float]
-    background: str
-    collection: str

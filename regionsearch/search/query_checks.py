@@ -33,17 +33,17 @@ def check_query(query: Query, limits: Limits) -> None:
         raise InvalidRequest(
             "the query is empty: give an image, an image_id, a vector or a text", field="query"
         )
-    if query.region is not None and not has_pixels:
+    if query.regions and not has_pixels:
         raise InvalidRequest(
             "a region needs the image that it points into"
             + ("; of an indexed image, give an entity" if query.image_id is not None else ""),
             field="regions",
         )
-    if query.entity is not None:
+    for entity in query.entities:
         if query.image_id is None:
             raise InvalidRequest("an entity needs the image_id of its image", field="entity")
-        if query.entity < 0:
-            raise InvalidRequest(f"entity is {query.entity}; ordinals start at 0", field="entity")
+        if entity < 0:
+            raise InvalidRequest(f"entity is {entity}; ordinals start at 0", field="entity")
     if query.include_self and query.image_id is None:
         raise InvalidRequest("include_self needs an image_id", field="include_self")
     if query.vector is not None and query.text is not None:

@@ -28,9 +28,10 @@ from regionsearch.errors import FailedPrecondition, ImageNotFound, InvalidImage
 from regionsearch.images import Image, decode_image
 from regionsearch.models.embedder import Embedder, ModelInput
 from regionsearch.regions import Box, Mask, RegionPrompt
+from regionsearch.search.answer import Hit, RerankScore, UsedRegion
 from regionsearch.search.encoding import EncodedQuery
 from regionsearch.search.joint_scoring import ranking, score_of
-from regionsearch.search.query import Hit, Query, RerankScore, UsedRegion
+from regionsearch.search.query import Query
 
 PIXELS_AT_ONCE = 32_000_000
 """Decoded pixels handed to the model together, one image at least: 100 MB however large photos are."""
@@ -78,7 +79,7 @@ def query_input(query: Query, encoded: EncodedQuery, accepts: Container[str]) ->
     """
     if encoded.record is not None:
         image = kept_image(encoded.record)
-        region = None if query.entity is None else entity_region(encoded.record, query.entity, image)
+        region = entity_region(encoded.record, query.entities[0], image) if query.entities else None
         return ModelInput(image, query.text, region)
     used = encoded.regions[0] if encoded.regions else None
     return ModelInput(encoded.image, query.text, None if used is None else _as_taken(used, accepts))

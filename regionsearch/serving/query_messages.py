@@ -26,16 +26,14 @@ from regionsearch.protobuf_shapes import (
     vector_from_message,
 )
 from regionsearch.regions import Mask, RegionPrompt
+from regionsearch.search.answer import Answer, Hit, MatchedEntity, UsedRegion
 from regionsearch.search.query import (
     DEFAULT_RERANK_WEIGHT,
     DEFAULT_RERANKED,
-    Answer,
-    Hit,
-    MatchedEntity,
     Query,
+    QueryRegion,
     Rerank,
     RerankMethod,
-    UsedRegion,
 )
 from regionsearch.v1 import search_pb2 as pb
 from regionsearch.v1 import types_pb2
@@ -67,9 +65,8 @@ def query_from_message(request: pb.SearchRequest, limits: Limits) -> Query:
     return Query(
         encoded_image=request.image if request.HasField("image") else None,
         image_id=request.image_id if request.HasField("image_id") else None,
-        entity=request.entity if request.HasField("entity") else None,
-        region=region,
-        region_is_normalised=normalised,
+        entities=(request.entity,) if request.HasField("entity") else (),
+        regions=() if region is None else (QueryRegion(region, normalised),),
         text=request.text if request.HasField("text") else None,
         vector=vector,
         limit=request.limit if request.HasField("limit") else DEFAULT_HITS,

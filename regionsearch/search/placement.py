@@ -1,0 +1,51 @@
+"""What the caller wants of a matched entity's place, size, name and number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from regionsearch.regions import Box
+
+FramePart = Literal[
+    "left",
+    "right",
+    "top",
+    "bottom",
+    "centre",
+    "top_left",
+    "top_right",
+    "bottom_left",
+    "bottom_right",
+    "left_half",
+    "right_half",
+    "top_half",
+    "bottom_half",
+]
+FRAME_PARTS: tuple[FramePart, ...] = get_args(FramePart)
+DEFAULT_TOLERANCE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Everything that is said counts.
+
+    part: part of the frame that the middle of the entity's box lies in: thirds, or halves. box: the box
+    that it should have, fractions of the image's width and height; not beside part. tolerance: how far it
+    may lie from the part, or its edges from those of the box, until the agreement has fallen to one
+    half; a fraction of the frame's sides, above 0, at most 1.
+    min_area, max_area: mask over image, 0 to 1. label: exactly; other entities do not match.
+    min_count, max_count: of such entities in the image, 1 at least.
+    strict: entities that lie elsewhere or are of another size do not match; otherwise they score less.
+    Label and counts are always strict.
+    """
+
+    part: FramePart | None = None
+    box: Box | None = None
+    tolerance: float = DEFAULT_TOLERANCE
+    min_area: float | None = None
+    max_area: float | None = None
+    label: str | None = None
+    min_count: int | None = None
+    max_count: int | None = None
+    strict: bool = False
