@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 as plain PyTorch modules: what the compact network is measured against.
+"""EfficientNet-Lite as plain PyTorch modules: what the compact network is measured against.
 
 The same weights in the way that they were published, with batch normalisation as layers of its own.
 """
@@ -13,17 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from regionsearch.models.compact.network_graph import BLOCKS, LEVELS, same_padding
+from regionsearch.models.compact.network_graph import blocks, level_blocks, same_padding
 
 
 class EagerNetwork(nn.Module):
-    """Input (n, 3, h, w) float32 as CompactNetwork's; gives the levels by block, and the last map."""
+    """Input (n, 3, h, w) float32 as CompactNetwork's; gives the levels by LEVELS, and the last map."""
 
-    def __init__(self, state: Mapping[str, NDArray[Any]]) -> None:
+    def __init__(self, state: Mapping[str, NDArray[Any]], variant: str) -> None:
         super().__init__()
+        self._levels = level_blocks(variant)
         self.stem = _convolution(state, "_conv_stem", "_bn0", kernel=3, stride=2, relu=True)
         self.blocks = nn.ModuleList(
-            _Block(state, index, kernel, stride) for index, (kernel, stride) in enumerate(BLOCKS)
+            _Block(state, index, kernel, stride) for index, (kernel, stride) in enumerate(blocks(variant))
         )
         self.head = _convolution(state, "_conv_head", "_bn1", kernel=1, stride=1, relu=True)
         self.eval()
@@ -33,8 +34,8 @@ class EagerNetwork(nn.Module):
         x = self.stem(x)
         for index, block in enumerate(self.blocks):
             x = block(x)
-            if index in LEVELS:
-                levels[index] = x
+            if index in self._levels:
+                levels[self._levels[index]] = x
         return levels, self.head(x)
 
 

@@ -1,6 +1,6 @@
 """Which engine runs the compact network fastest: images a second, every engine in one loop.
 
-    python -m benchmarks.inference_engine [--size 224] [--threads 2] [--rounds 15] [--json FILE]
+    python -m benchmarks.inference_engine [--variant lite0] [--size 224] [--threads 2] [--json FILE]
 
 All engines get the same float32 input and hand out the same maps. They take turns within each round, so
 that whatever else the machine does hits all of them alike; the median over the rounds counts. The
@@ -24,11 +24,12 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.eager_network import EagerNetwork
+from regionsearch.models.compact.network import VARIANT
 from regionsearch.models.compact.network_graph import INPUT, LAST, LEVELS, build_graph, level_name
 from regionsearch.models.compact.network_session import NetworkSession
 from regionsearch.models.compact.onnx_session import open_session
 from regionsearch.models.compact.torch_file import read_tensors
-from regionsearch.models.compact.weights import IMAGE_NETWORK, read_verified
+from regionsearch.models.compact.weights import IMAGE_NETWORKS, read_verified
 
 Array = NDArray[np.float32]
 Engine = Callable[[Array], Any]
@@ -41,18 +42,21 @@ CHOSEN = "ONNX Runtime, a picture a core"
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Compare inference engines on the compact network.")
+    parser.add_argument("--variant", choices=sorted(IMAGE_NETWORKS), default=VARIANT)
     parser.add_argument("--size", type=int, default=224, help="side of the input, pixels, a multiple of 32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json", type=Path, help="also write the table there")
     options = parser.parse_args(arguments)
-    engines = load_engines(options.threads)
+    engines = load_engines(options.variant, options.threads)
     rows = []
     for batch in options.batches:
         inputs = np.random.default_rng(0).standard_normal((batch, 3, options.size, options.size))
         rows += measure(engines, inputs.astype(np.float32), options.rounds)
-    print(f"{options.size} px, {options.threads} threads, median of {options.rounds} rounds")
+    print(
+        f"{options.variant}, {options.size} px, {options.threads} threads, median of {options.rounds} rounds"
+    )
     print(f"{'engine':36}{'batch':>6}{'images/s':>10}{'× eager':>9}{'cosine':>10}")
     for row in rows:
         print(
@@ -63,14 +67,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.json.write_text(json.dumps({**_setting(options), "rows": rows}, indent=2))
 
 
-def load_engines(threads: int) -> dict[str, Engine]:
-    state = read_tensors(read_verified(IMAGE_NETWORK))
-    graph = build_graph(state)
+def load_engines(variant: str, threads: int) -> dict[str, Engine]:
+    state = read_tensors(read_verified(IMAGE_NETWORKS[variant]))
+    graph = build_graph(state, variant)
     torch.set_num_threads(threads)
     engines: dict[str, Engine] = {
-        BASELINE: _eager(EagerNetwork(state), torch.contiguous_format),
+        BASELINE: _eager(EagerNetwork(state, variant), torch.contiguous_format),
         "PyTorch eager, channels last": _eager(
-            EagerNetwork(state).to(memory_format=torch.channels_last), torch.channels_last
+            EagerNetwork(state, variant).to(memory_format=torch.channels_last), torch.channels_last
         ),
         CHOSEN: _shipped(NetworkSession(graph, threads)),
         "ONNX Runtime, one batch on all cores": _onnx(open_session(graph, threads)),
@@ -170,6 +174,7 @@ def _least_cosine(maps: Sequence[Array], expected: Sequence[Array]) -> float:
 
 def _setting(options: argparse.Namespace) -> dict[str, Any]:
     return {
+        "variant": options.variant,
         "size": options.size,
         "threads": options.threads,
         "rounds": options.rounds,

@@ -1,15 +1,16 @@
-"""EfficientNet-Lite0 as an ONNX graph, built from its state dictionary.
+"""EfficientNet-Lite as an ONNX graph, built from its state dictionary.
 
-The architecture is that of Tan and Le 2019 in the Lite variant: MobileNet-style inverted residual
-blocks without squeeze-and-excitation, with ReLU6. Batch normalisation is folded into the convolutions
+The architecture is that of Tan and Le 2019 in the Lite variants: MobileNet-style inverted residual
+blocks without squeeze-and-excitation, with ReLU6; larger variants repeat the blocks of a stage more often
+and make them wider. Batch normalisation is folded into the convolutions
 (weights × gamma / deviation), which changes nothing but the rounding. Batch, height and width are free;
 height and width are multiples of 32.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,37 +20,42 @@ from numpy.typing import NDArray
 INPUT = "pixels"
 LAST = "last"
 LEVELS = (2, 4, 7, 10, 14, 15)
-"""Blocks (counted from 0) whose outputs the graph hands out, beside the last map."""
+"""What the graph hands out beside the last map: the outputs of the second to the seventh stage, called by
+the last block of the stage in Lite0 (counted from 0), whatever the variant."""
 
 _BATCH_NORM_EPSILON = 1e-3
 _OPSET = 17
 
 
-@dataclass(frozen=True, slots=True)
-class _Stage:
-    repeats: int
-    kernel: int
-    stride: int
+REPEATS: Mapping[str, tuple[int, ...]] = {
+    "lite0": (1, 2, 2, 3, 3, 4, 1),
+    "lite2": (1, 3, 3, 4, 4, 5, 1),
+}
+"""By variant: how many blocks each stage has (the paper's depth multiplier; the first and the last stage
+keep their single block)."""
+_KERNELS = (3, 3, 5, 3, 5, 5, 3)
+_STRIDES = (1, 2, 2, 2, 1, 2, 1)
 
 
-_STAGES = (
-    _Stage(repeats=1, kernel=3, stride=1),
-    _Stage(repeats=2, kernel=3, stride=2),
-    _Stage(repeats=2, kernel=5, stride=2),
-    _Stage(repeats=3, kernel=3, stride=2),
-    _Stage(repeats=3, kernel=5, stride=1),
-    _Stage(repeats=4, kernel=5, stride=2),
-    _Stage(repeats=1, kernel=3, stride=1),
-)
-BLOCKS = tuple(
-    (stage.kernel, stage.stride if repeat == 0 else 1) for stage in _STAGES for repeat in range(stage.repeats)
-)
-"""Kernel and stride of every block, in order."""
+def blocks(variant: str) -> tuple[tuple[int, int], ...]:
+    """Kernel and stride of every block of the variant, in order."""
+    stages = zip(REPEATS[variant], _KERNELS, _STRIDES, strict=True)
+    return tuple(
+        (kernel, stride if repeat == 0 else 1)
+        for repeats, kernel, stride in stages
+        for repeat in range(repeats)
+    )
 
 
-def level_name(block: int) -> str:
-    """What the graph calls the output of this block."""
-    return f"block_{block}"
+def level_blocks(variant: str) -> dict[int, int]:
+    """Block of the variant, counted from 0, to the one of LEVELS that its output is."""
+    ends = itertools.accumulate(REPEATS[variant])
+    return dict(zip([end - 1 for end in ends][1:], LEVELS, strict=True))
+
+
+def level_name(level: int) -> str:
+    """What the graph calls this one of LEVELS."""
+    return f"level_{level}"
 
 
 def same_padding(kernel: int, stride: int) -> tuple[int, int]:
@@ -59,16 +65,18 @@ def same_padding(kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def build_graph(state: Mapping[str, NDArray[Any]]) -> bytes:
+def build_graph(state: Mapping[str, NDArray[Any]], variant: str) -> bytes:
     """A serialised ONNX model.
 
-    Input `pixels` (n, 3, h, w) float32, RGB, (value - 127) / 128. Outputs, float32: `block_<i>` for
+    Input `pixels` (n, 3, h, w) float32, RGB, (value - 127) / 128. Outputs, float32: `level_<i>` for
     LEVELS, (n, c, h / s, w / s), and `last`, (n, 1280, h / 32, w / 32), what the classifier pools.
     """
     graph = _Graph(state)
     x = graph.convolution(INPUT, "_conv_stem", "_bn0", kernel=3, stride=2, relu=True)
-    for index, (kernel, stride) in enumerate(BLOCKS):
-        x = graph.block(x, index, kernel, stride)
+    levels = level_blocks(variant)
+    for index, (kernel, stride) in enumerate(blocks(variant)):
+        output = level_name(levels[index]) if index in levels else f"block_{index}"
+        x = graph.block(x, index, kernel, stride, output)
     graph.convolution(x, "_conv_head", "_bn1", kernel=1, stride=1, relu=True, output=LAST)
     return graph.model()
 
@@ -81,7 +89,7 @@ class _Graph:
         for name, value in (("zero", 0.0), ("six", 6.0)):
             self._constant(name, np.array(value, dtype=np.float32))
 
-    def block(self, x: str, index: int, kernel: int, stride: int) -> str:
+    def block(self, x: str, index: int, kernel: int, stride: int, output: str) -> str:
         """Expand, filter each channel, project; the input is added where its shape is that of the output."""
         prefix = f"_blocks.{index}."
         inner = x
@@ -90,7 +98,6 @@ class _Graph:
         inner = self.convolution(
             inner, f"{prefix}_depthwise_conv", f"{prefix}_bn1", kernel, stride, relu=True, depthwise=True
         )
-        output = level_name(index)
         residual = self._keeps_shape(index, stride)
         projected = f"{output}_projected" if residual else output
         self.convolution(inner, f"{prefix}_project_conv", f"{prefix}_bn2", 1, 1, relu=False, output=projected)
@@ -142,7 +149,7 @@ class _Graph:
         float32 = onnx.TensorProto.FLOAT
         graph = onnx.helper.make_graph(
             self._nodes,
-            "efficientnet_lite0",
+            "efficientnet_lite",
             [onnx.helper.make_tensor_value_info(INPUT, float32, ["n", 3, "h", "w"])],
             [
                 onnx.helper.make_tensor_value_info(name, float32, ["n", None, None, None])

