@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from regionsearch.models.dummy import COLOURS
 from regionsearch.models.embedder import ModelInput
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.regions import Box, Mask, Point, RegionPrompt
-from regionsearch.search import Answer, Query, Rerank, SearchEngine, rerank
+from regionsearch.search import Answer, Query, QueryRegion, Rerank, SearchEngine, rerank
 from regionsearch.search.joint_scoring import ranking
 from regionsearch.search.query import PART_NAMES, STAGES, RerankMethod
 from regionsearch.search.rerank import Reading, entity_region
@@ -89,27 +90,21 @@ def engine() -> SearchEngine:
     return SearchEngine(MODELS)
 
 
-BOX = RegionPrompt(box=Box(4, 6, 22, 30))
+BOX = QueryRegion(RegionPrompt(box=Box(4, 6, 22, 30)))
 QUESTIONS = [
-    Query(image=drawn(3), region=BOX),
-    Query(image=drawn(7), region=RegionPrompt(points=(Point(10, 10),)), text="something blue"),
+    Query(image=drawn(3), regions=(BOX,)),
+    Query(
+        image=drawn(7), regions=(QueryRegion(RegionPrompt(points=(Point(10, 10),))),), text="something blue"
+    ),
     Query(image=drawn(9)),
     Query(text="a red thing"),
-    Query(image_id="012", entity=1),
+    Query(image_id="012", entities=(1,)),
     Query(image_id="020", text="yellow"),
 ]
 
 
 def asked(query: Query, limit: int, again: Rerank | None) -> Query:
-    return Query(
-        image=query.image,
-        image_id=query.image_id,
-        entity=query.entity,
-        region=query.region,
-        text=query.text,
-        limit=limit,
-        rerank=again,
-    )
+    return replace(query, limit=limit, rerank=again)
 
 
 def ids(answer: Answer) -> list[str]:
@@ -224,8 +219,8 @@ def test_a_thing_that_is_what_region_and_words_say_together_rises(
         ]
     )
     source = flat([("red", (10, 10, 30, 30))], ground="blue")
-    region = RegionPrompt(box=Box(10, 10, 30, 30))
-    query = Query(image=source, region=region, text="blue", limit=3)
+    region = QueryRegion(RegionPrompt(box=Box(10, 10, 30, 30)))
+    query = Query(image=source, regions=(region,), text="blue", limit=3)
     assert ids(engine.search(made, query)) == ["apart", "flag", "plain"]
     again = asked(query, 3, Rerank(weight=4.0))
     answer = engine.search(made, again)
@@ -237,8 +232,8 @@ def test_a_thing_that_is_what_region_and_words_say_together_rises(
 @pytest.mark.parametrize(
     ("query", "part"),
     [
-        (Query(image=drawn(3), region=RegionPrompt(box=Box(4, 6, 40, 30))), "entity"),
-        (Query(image_id="07", entity=0), "entity"),
+        (Query(image=drawn(3), regions=(QueryRegion(RegionPrompt(box=Box(4, 6, 40, 30))),)), "entity"),
+        (Query(image_id="07", entities=(0,)), "entity"),
         (Query(text="a red thing"), "text_entity"),
     ],
     ids=["box", "indexed entity", "text"],
@@ -275,7 +270,8 @@ def test_read_with_the_words_a_candidate_need_only_show_what_they_do_not_say(
         "red": flat([("red", (20, 10, 40, 30))]),
     }
     made.upsert([record_of(name, it, [Box(20, 10, 40, 30)], png_of(it)) for name, it in pictures.items()])
-    query = Query(image=pictures["red"], region=RegionPrompt(box=Box(20, 10, 40, 30)), text="blue", limit=3)
+    region = QueryRegion(RegionPrompt(box=Box(20, 10, 40, 30)))
+    query = Query(image=pictures["red"], regions=(region,), text="blue", limit=3)
 
     def read(method: RerankMethod) -> dict[str, float]:
         answer = engine.search(made, asked(query, 3, Rerank(method, weight=1000)))
