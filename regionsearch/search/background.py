@@ -29,6 +29,12 @@ LEAST_IMAGES = 50
 LEAST_DEVIATION = 0.01
 """Floor, in cosine: a collection of near-duplicates must not blow noise up to evidence."""
 SEED = 0
+UNMEASURED = {
+    "objectness": SignalBackground(0.5, 0.25),
+    "placement": SignalBackground(0.35, 0.3),
+}
+"""Of the two signals that are no cosines, until a collection has measured its own: what segmenters here say
+of photos' entities, and how far an entity's middle agrees with a third or half of the frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +56,14 @@ class CollectionBackground:
     @staticmethod
     def from_json(stored: Mapping[str, Any]) -> CollectionBackground:
         signals = {name: SignalBackground(**signal) for name, signal in stored["signals"].items()}
-        return CollectionBackground(signals, int(stored["images"]), str(stored["version"]))
+        return CollectionBackground({**UNMEASURED, **signals}, int(stored["images"]), str(stored["version"]))
 
 
 def shipped_background(embedder: Embedder) -> CollectionBackground:
     """What the embedder brings along, for collections too small to have their own."""
-    return CollectionBackground(dict(embedder.info.background), 0, f"{embedder.info.name}-shipped")
+    return CollectionBackground(
+        {**UNMEASURED, **embedder.info.background}, 0, f"{embedder.info.name}-shipped"
+    )
 
 
 def is_due(stored: CollectionBackground | None, images: int) -> bool:

@@ -16,7 +16,7 @@ from regionsearch.config import Limits
 from regionsearch.errors import ReadOnly
 from regionsearch.ingest.pinning import check_models
 from regionsearch.models.registry import ModelRegistry
-from regionsearch.search.answer import Answer, Hit, MatchedEntity, PartScore
+from regionsearch.search.answer import Answer, Hit, MatchedEntity
 from regionsearch.search.background import (
     LEAST_IMAGES,
     CollectionBackground,
@@ -26,12 +26,12 @@ from regionsearch.search.background import (
 )
 from regionsearch.search.encoding import EncodedQuery, encode, indexed_image
 from regionsearch.search.first_phase import candidate_numbers
-from regionsearch.search.joint_scoring import JointScores, ranking, score_jointly, score_of
+from regionsearch.search.joint_scoring import JointQuestion, JointScores, ranking, score_jointly, score_of
 from regionsearch.search.query import Query, Rerank
 from regionsearch.search.query_checks import check_query
 from regionsearch.search.rerank import answer_again, check_pixels_kept, query_input, read_again
+from regionsearch.search.scoring import shipped_scoring
 from regionsearch.search.stopwatch import Stopwatch
-from regionsearch.search.weights import resolve_weights
 
 ATTEMPTS = 5
 """Searches of one query at most, when images vanish from under it."""
@@ -77,7 +77,7 @@ class SearchEngine:
         # Before models load, which may take minutes: a misspelt id is refused at once.
         indexed = indexed_image(query, collection, stopwatch)
         background = self._background(collection)
-        weights = resolve_weights(query.weights)
+        profile = shipped_scoring().profile(query.weights)
         with self._encoding:
             encoded = encode(query, indexed, collection, self._models, self._limits, stopwatch)
         own = -1 if query.include_self else encoded.own_number
@@ -89,7 +89,8 @@ class SearchEngine:
                 candidates = collection.candidates([int(number) for number in numbers])
             if candidates:
                 with stopwatch.stage("joint"):
-                    scores = score_jointly(candidates, encoded.vectors, background.signals, weights)
+                    question = JointQuestion.of(encoded.vectors)
+                    scores = score_jointly(candidates, question, background.signals, profile)
                     order = ranking(scores.totals, candidates.image_ids)
                 with stopwatch.stage("fetch"):
                     found = _found(collection, candidates, scores, order, wanted)
@@ -214,16 +215,8 @@ def _found(
 
 
 def _hit(record: ImageRecord, scores: JointScores, place: int) -> Hit:
-    index = int(scores.entities[place])
+    index = int(scores.matches[place, 0])
     entities = record.entities
-    parts = {
-        name: PartScore(
-            float(scores.raw[place, column]),
-            float(scores.standardised[place, column]),
-            float(scores.weights[column]),
-        )
-        for column, name in enumerate(scores.names)
-    }
     x0, y0, x1, y1 = (float(value) for value in entities.boxes[index])
     entity = MatchedEntity(
         index=index,
@@ -239,7 +232,7 @@ def _hit(record: ImageRecord, scores: JointScores, place: int) -> Hit:
         width=record.width,
         height=record.height,
         score=score_of(float(scores.totals[place])),
-        parts=parts,
+        parts=scores.parts(place),
         entity=entity,
         payload=record.payload,
     )

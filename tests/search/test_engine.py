@@ -23,8 +23,8 @@ from regionsearch.regions import Box, Mask, Point, RegionPrompt
 from regionsearch.search import Query, SearchEngine
 from regionsearch.search.background import CollectionBackground, is_due, neutral_phrases
 from regionsearch.search.engine import encoding_at_once
-from regionsearch.search.joint_scoring import ranking, score_jointly
-from regionsearch.search.weights import DEFAULT_WEIGHTS
+from regionsearch.search.joint_scoring import JointQuestion, ranking, score_jointly
+from regionsearch.search.scoring import shipped_scoring
 
 MODELS = ModelRegistry()
 EMBEDDER = MODELS.embedder("dummy")
@@ -86,11 +86,13 @@ def test_the_answer_is_what_scoring_every_image_would_give(
     others = [collection.get(image_id) for image_id in collection.image_ids() if image_id != "0042"]
     vectors = QueryVectors(record.vectors[1], record.vectors[0], record.vectors[1], record.vectors[0])
     candidates = collection.candidates([other.number for other in others])
-    scores = score_jointly(candidates, vectors, background.signals, DEFAULT_WEIGHTS)
+    scores = score_jointly(
+        candidates, JointQuestion.of(vectors), background.signals, shipped_scoring().profile({})
+    )
     order = ranking(scores.totals, [other.image_id for other in others])
     # The arms bring every image here, so nothing may be missing or out of place.
     assert [hit.image_id for hit in answer.hits] == [others[place].image_id for place in order]
-    assert [hit.entity.index for hit in answer.hits] == [scores.entities[place] for place in order]
+    assert [hit.entity.index for hit in answer.hits] == [scores.matches[place, 0] for place in order]
     for hit in answer.hits:
         assert hit.score == pytest.approx(
             1 / (1 + np.exp(-sum(part.standardised * part.weight for part in hit.parts.values())))

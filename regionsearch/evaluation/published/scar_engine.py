@@ -39,8 +39,8 @@ from regionsearch.models.segmenter import DEFAULT_ENTITY_LIMIT, Segmenter, Segme
 from regionsearch.regions import Mask, RegionPrompt
 from regionsearch.search.background import CollectionBackground, shipped_background
 from regionsearch.search.engine import SearchEngine
-from regionsearch.search.joint_scoring import score_jointly
-from regionsearch.search.weights import resolve_weights
+from regionsearch.search.joint_scoring import JointQuestion, score_jointly
+from regionsearch.search.scoring import shipped_scoring
 
 MODES: Mapping[str, Mapping[str, float]] = {
     "region_only": {"text_image": 0.0},
@@ -121,7 +121,7 @@ def engine_hits(
     boxes = _boxes_by_image(rows)
     collection = _indexed(subset.name, boxes, embedder, segmenter, images, directory)
     background = _background(collection, embedder, models)
-    weights = {mode: resolve_weights(named) for mode, named in MODES.items()}
+    weights = {mode: shipped_scoring().profile(named) for mode, named in MODES.items()}
     texts = list(dict.fromkeys(text for row in rows for text in row.captions))
     row_of = dict(zip(texts, captions.text_rows(texts, f"{subset.name}, captions"), strict=True))
     hits = {mode: np.empty(len(rows)) for mode in MODES}
@@ -136,7 +136,7 @@ def engine_hits(
         # One entity to choose from: other weights change the sum of the signals and nothing else.
         signals = np.concatenate([one.standardised for one in scored])
         for mode, named in weights.items():
-            totals = signals @ np.array([named[name] for name in scored[0].names])
+            totals = signals @ np.array([named.weights[name] for name in scored[0].names])
             hits[mode][number] = hit_rate(totals, correct, 1)
     return EngineHits(hits, background.version, collection.stats.entities)
 
@@ -211,5 +211,5 @@ def _meant(collection: Collection, row: ScarRow, entity: int) -> Candidates:
     )
 
 
-def _asked(caption: NDArray[np.float32]) -> QueryVectors:
-    return QueryVectors(entity_arm=caption, global_arm=caption, text=caption)
+def _asked(caption: NDArray[np.float32]) -> JointQuestion:
+    return JointQuestion.of(QueryVectors(entity_arm=caption, global_arm=caption, text=caption))

@@ -1,0 +1,109 @@
+"""What makes a score of signals: the weights of the parts and the calibration, fitted together and kept in
+one file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from regionsearch.errors import InvalidRequest
+from regionsearch.search.calibration import Calibration, QueryKind
+from regionsearch.search.query import PART_NAMES
+
+SHIPPED_FILE = "scoring.json"
+MAX_WEIGHT = 1_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringProfile:
+    """How one query is scored. weights: by part name, all six of them."""
+
+    weights: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """weights: by part name, one set for all kinds of queries. per_kind: sets fitted for one kind each, used
+    by request alone. calibration: makes scores of weighted sums."""
+
+    weights: Mapping[str, float]
+    per_kind: Mapping[QueryKind, Mapping[str, float]]
+    calibration: Calibration
+
+    @property
+    def version(self) -> str:
+        """What answers name as their calibration."""
+        return self.calibration.version
+
+    def profile(self, asked: Mapping[str, float], kind: QueryKind | None = None) -> ScoringProfile:
+        """The weights of a request put over the defaults. kind: the defaults fitted for this kind of query
+        instead of those for all.
+
+        Raises InvalidRequest on an unknown part and on a weight outside 0 to 1,000.
+        """
+        for name, weight in asked.items():
+            if name not in PART_NAMES:
+                raise InvalidRequest(
+                    f"weights: there is no part {name!r}; there are: {', '.join(PART_NAMES)}",
+                    field=f"weights[{name}]",
+                )
+            if not (math.isfinite(weight) and 0 <= weight <= MAX_WEIGHT):
+                raise InvalidRequest(
+                    f"weights: {name} is {weight}; it must be between 0 and {MAX_WEIGHT:g}",
+                    field=f"weights[{name}]",
+                )
+        defaults = self.weights if kind is None else self.per_kind.get(kind, self.weights)
+        return ScoringProfile({**defaults, **asked})
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "weights": dict(self.weights),
+            "per_kind": {kind: dict(weights) for kind, weights in self.per_kind.items()},
+            "calibration": self.calibration.to_json(),
+        }
+
+
+@cache
+def shipped_scoring() -> Scoring:
+    """The one that comes with the package."""
+    text = resources.files("regionsearch.search").joinpath(SHIPPED_FILE).read_text("utf-8")
+    return _parsed(text, SHIPPED_FILE)
+
+
+def load_scoring(path: Path) -> Scoring:
+    """A scoring file, as `regionsearch fit` writes it. Raises InvalidRequest when it is none."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"scoring file {path} cannot be read: {error}", field="scoring") from error
+    return _parsed(text, str(path))
+
+
+def _parsed(text: str, name: str) -> Scoring:
+    try:
+        stored = json.loads(text)
+        scoring = Scoring(
+            weights={part: float(weight) for part, weight in stored["weights"].items()},
+            per_kind={
+                kind: {part: float(weight) for part, weight in weights.items()}
+                for kind, weights in stored["per_kind"].items()
+            },
+            calibration=Calibration.from_json(stored["calibration"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidRequest(f"{name} is no scoring file: {error!r:.200}", field="scoring") from error
+    for weights in (scoring.weights, *scoring.per_kind.values()):
+        if set(weights) != set(PART_NAMES):
+            raise InvalidRequest(
+                f"{name} is no scoring file: its weights are of {', '.join(sorted(weights))}; there must be "
+                f"one for each of {', '.join(PART_NAMES)}",
+                field="scoring",
+            )
+        scoring.profile(weights)
+    return scoring
