@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from regionsearch.collection.inner_products import inner_products
+from regionsearch.collection.inner_products import inner_products, products_where_they_lie
+
+Products = Mapping[bytes, NDArray[np.float32]]
+"""(rows,) float32 each, by the bytes of the query that all vectors were compared with."""
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
     """What joint scoring reads of an image in one LMDB read: vectors (1 + n, d) float32 and areas,
-    boxes, objectness of its n entities, without masks or payload."""
+    boxes, objectness of its n entities, without masks or payload.
+
+    width, height: pixels, 0 when not known. labels: n, or None when they were not asked for.
+    """
 
     number: int
     image_id: str
@@ -23,52 +30,104 @@ class Candidate:
     boxes: NDArray[np.float32]
     areas: NDArray[np.float32]
     objectness: NDArray[np.float32]
+    width: int = 0
+    height: int = 0
+    labels: tuple[str | None, ...] | None = None
 
 
 class Candidates(Sequence[Candidate]):
     """c images, their arrays one after the other, so that they are scored in a few array operations.
 
-    numbers: of the images. image_ids: likewise. vectors: (rows, d) float32, for each image its own
-    vector, then those of its entities. starts: (c + 1,) int64, the row of each image's own vector, and
-    the number of rows. outlines: (6 × entities,) float32, for each image the boxes (n, 4), the areas (n,)
-    and the objectness (n,) of its entities.
+    numbers: of the images. image_ids: likewise. sizes: (c, 2) int64, width and height in pixels.
+    starts: (c + 1,) int64, the row of each image's own vector, which those of its entities follow, and the
+    number of rows. labels: of all entities, image after image; None when they were not asked for.
     """
 
     def __init__(
         self,
+        *,
         numbers: Sequence[int],
         image_ids: Sequence[str],
-        vectors: NDArray[np.float32],
+        sizes: NDArray[np.int64],
         starts: NDArray[np.int64],
         outlines: NDArray[np.float32],
+        vectors: NDArray[np.float32] | None,
+        products: Products | None = None,
+        labels: Sequence[str | None] | None = None,
     ) -> None:
+        """outlines: (6 × entities,) float32, for each image the boxes (n, 4), the areas (n,) and the
+        objectness (n,) of its entities. vectors: (rows, d) float32, or None where all that will be asked
+        for are `products`."""
         self.numbers = list(numbers)
         self.image_ids = list(image_ids)
-        self.vectors = vectors
+        self.sizes = sizes
         self.starts = starts
+        self.labels = None if labels is None else list(labels)
         self._outlines = outlines
+        self._vectors = vectors
+        self._products = dict(products or {})
 
     @staticmethod
     def of(candidates: Sequence[Candidate]) -> Candidates:
-        """From at least one image, one by one."""
-        lengths = [len(each.vectors) for each in candidates]
+        """From at least one image, one by one; with labels when all have them."""
+        labels = [label for each in candidates for label in each.labels or ()]
         return Candidates(
-            [each.number for each in candidates],
-            [each.image_id for each in candidates],
-            np.concatenate([each.vectors for each in candidates]),
-            np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-            np.concatenate(
+            numbers=[each.number for each in candidates],
+            image_ids=[each.image_id for each in candidates],
+            sizes=np.array([(each.width, each.height) for each in candidates], np.int64),
+            starts=np.cumsum([0, *(len(each.vectors) for each in candidates)], dtype=np.int64),
+            outlines=np.concatenate(
                 [part for each in candidates for part in (each.boxes.ravel(), each.areas, each.objectness)]
             ),
+            vectors=np.concatenate([each.vectors for each in candidates]),
+            labels=None if any(each.labels is None for each in candidates) else labels,
         )
 
+    @property
+    def vectors(self) -> NDArray[np.float32]:
+        """(rows, d) float32: for each image its own vector, then those of its entities.
+
+        Raises ValueError when the images were read for comparison alone."""
+        if self._vectors is None:
+            raise ValueError("these candidates were compared where they lay; their vectors were not copied")
+        return self._vectors
+
+    @property
+    def entity_starts(self) -> NDArray[np.int64]:
+        """(c + 1,) int64: where each image's entities begin among all entities, and their number."""
+        starts: NDArray[np.int64] = self.starts - np.arange(len(self.starts))
+        return starts
+
+    @property
+    def boxes(self) -> NDArray[np.float32]:
+        """(entities, 4) float32, pixels, of all entities, image after image."""
+        boxes: NDArray[np.float32] = self._outlines[self._outline_rows[:, :4]]
+        return boxes
+
+    @property
+    def areas(self) -> NDArray[np.float32]:
+        """(entities,) float32, 0 to 1."""
+        areas: NDArray[np.float32] = self._outlines[self._outline_rows[:, 4]]
+        return areas
+
+    @property
+    def objectness(self) -> NDArray[np.float32]:
+        """(entities,) float32, 0 to 1."""
+        objectness: NDArray[np.float32] = self._outlines[self._outline_rows[:, 5]]
+        return objectness
+
     def similarities(self, queries: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """(rows, q) float32: inner products of all vectors with each of the q queries (d,)."""
-        return np.stack([inner_products([self.vectors], query) for query in queries], axis=1)
+        """(rows, q) float32: inner products of all vectors with each of the q queries (d,).
+
+        Raises ValueError on a query that candidates read for comparison alone were not compared with."""
+        return np.stack([self._products_with(query) for query in queries], axis=1)
 
     def image_similarities(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(c,) float32: inner products of the images' own vectors with a query (d,)."""
-        return inner_products([self.vectors[self.starts[:-1]]], query)
+        """(c,) float32: inner products of the images' own vectors with a query (d,). Raises as above."""
+        own_rows = self.starts[:-1]
+        if self._vectors is None or _key(query) in self._products:
+            return self._products_with(query)[own_rows]
+        return inner_products([self._vectors[own_rows]], query)
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -83,6 +142,7 @@ class Candidates(Sequence[Candidate]):
     def __getitem__(self, place: slice) -> list[Candidate]: ...
 
     def __getitem__(self, place: int | slice) -> Candidate | list[Candidate]:
+        """Raises ValueError where `vectors` does."""
         if isinstance(place, slice):
             return [self[each] for each in range(*place.indices(len(self)))]
         if not -len(self) <= place < len(self):
@@ -91,7 +151,8 @@ class Candidates(Sequence[Candidate]):
         row, end = int(self.starts[place]), int(self.starts[place + 1])
         count = end - row - 1
         # Before this image, every row but the images' own was an entity with six numbers.
-        outline = self._outlines[6 * (row - place) :]
+        entity = row - place
+        outline = self._outlines[6 * entity :]
         return Candidate(
             number=self.numbers[place],
             image_id=self.image_ids[place],
@@ -99,4 +160,37 @@ class Candidates(Sequence[Candidate]):
             boxes=outline[: 4 * count].reshape(count, 4),
             areas=outline[4 * count : 5 * count],
             objectness=outline[5 * count : 6 * count],
+            width=int(self.sizes[place, 0]),
+            height=int(self.sizes[place, 1]),
+            labels=None if self.labels is None else tuple(self.labels[entity : entity + count]),
         )
+
+    @cached_property
+    def _outline_rows(self) -> NDArray[np.int64]:
+        """(entities, 6) int64: where in `_outlines` each entity has its box, area and objectness."""
+        starts = self.entity_starts
+        counts = np.repeat(np.diff(starts), np.diff(starts))
+        first = np.repeat(starts[:-1], np.diff(starts))
+        ordinal = np.arange(len(first)) - first
+        box = 6 * first + 4 * ordinal
+        area = 6 * first + 4 * counts + ordinal
+        return np.stack([box, box + 1, box + 2, box + 3, area, area + counts], axis=1)
+
+    def _products_with(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
+        known = self._products.get(_key(query))
+        if known is not None:
+            return known
+        return inner_products([self.vectors], query)
+
+
+def products_by_query(
+    vectors: Sequence[NDArray[np.float32]], queries: Sequence[NDArray[np.float32]]
+) -> Products:
+    """Of the vectors of each image (1 + n, d), in memory of any kind, with queries (d,)."""
+    different = {_key(query): query for query in queries}
+    products = products_where_they_lie(vectors, list(different.values()))
+    return dict(zip(different, products, strict=True))
+
+
+def _key(query: NDArray[np.float32]) -> bytes:
+    return np.asarray(query, np.float32).tobytes()

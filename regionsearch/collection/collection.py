@@ -6,7 +6,7 @@ import builtins
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,19 @@ from numpy.typing import NDArray
 
 from regionsearch.collection import page_tokens
 from regionsearch.collection.array_pool import ArrayPool
-from regionsearch.collection.candidates import Candidates
+from regionsearch.collection.candidates import Candidates, products_by_query
 from regionsearch.collection.catalog import CollectionRows, EncodedRecord
 from regionsearch.collection.environment import Environment
 from regionsearch.collection.group_commit import GroupCommit
 from regionsearch.collection.index import VectorIndex, image_numbers, ordinals
-from regionsearch.collection.record_layout import Buffer, candidate_parts, decode, encode_body
+from regionsearch.collection.record_layout import (
+    Buffer,
+    CandidateParts,
+    candidate_parts,
+    decode,
+    encode_body,
+    labels_of,
+)
 from regionsearch.collection.records import (
     CollectionSpec,
     CollectionStats,
@@ -278,38 +285,45 @@ class Collection:
         found = _neighbours(self._arms.current().images, checked, k)
         return Neighbours(found.numbers, np.zeros_like(found.ordinals), found.similarities)
 
-    def candidates(self, numbers: Sequence[int]) -> Candidates:
+    def candidates(
+        self,
+        numbers: Sequence[int],
+        *,
+        compared_with: Sequence[NDArray[np.float32]] | None = None,
+        labels: bool = False,
+    ) -> Candidates:
         """In the order asked; images that are gone are left out.
 
         An image that was replaced since its number was found comes as it is now, under its new
-        number, once. The vectors of all candidates are slices of one array. Raises DataLoss.
+        number, once. compared_with: queries (d,) whose inner products with all vectors are taken where
+        the vectors lie in LMDB's memory, and handed on instead of copies of them; None: the vectors are
+        copied, as slices of one array. labels: whether those of the entities are read too.
+        Raises DataLoss.
         """
-        ids: builtins.list[str] = []
-        vectors: builtins.list[NDArray[np.float32]] = []
-        outlines: builtins.list[NDArray[np.float32]] = []
-        found_numbers: dict[int, None] = {}
+        found: dict[int, CandidateParts] = {}
         with self._environment.transaction() as transaction:
             self._rows.counters(transaction)
             for number in numbers:
-                found = self._find(transaction, int(number))
-                if found is None or found[0] in found_numbers:
+                record = self._find(transaction, int(number))
+                if record is None or record[0] in found:
                     continue
                 try:
-                    image_id, rows, outline = candidate_parts(found[1])
+                    found[record[0]] = candidate_parts(record[1])
                 except DataLoss as error:
-                    raise self._loss(found[0], error) from error
-                found_numbers[found[0]] = None
-                ids.append(image_id)
-                vectors.append(rows)
-                outlines.append(outline)
-            # Two copies for all candidates together, while the transaction keeps LMDB's pages.
-            starts = np.concatenate([[0], np.cumsum([len(rows) for rows in vectors])]).astype(np.int64)
-            all_vectors = self._pool.empty(int(starts[-1]), self._spec.embedder.dimension)
-            all_outlines = np.empty(0, np.float32)
-            if ids:
-                np.concatenate(vectors, out=all_vectors)
-                all_outlines = np.concatenate(outlines)
-        return Candidates(builtins.list(found_numbers), ids, all_vectors, starts, all_outlines)
+                    raise self._loss(record[0], error) from error
+            # Everything is copied or compared while the transaction keeps LMDB's pages.
+            parts = builtins.list(found.values())
+            vectors = [each.vectors for each in parts]
+            return Candidates(
+                numbers=builtins.list(found),
+                image_ids=[each.image_id for each in parts],
+                sizes=np.array([each.size for each in parts], np.int64).reshape(-1, 2),
+                starts=np.cumsum([0, *map(len, vectors)], dtype=np.int64),
+                outlines=np.concatenate([np.empty(0, np.float32), *(each.outlines for each in parts)]),
+                vectors=self._copied(vectors) if compared_with is None else None,
+                products={} if compared_with is None else products_by_query(vectors, compared_with),
+                labels=self._labels(found) if labels else None,
+            )
 
     def sample_numbers(self, count: int, seed: int) -> NDArray[np.int64]:
         """A seeded sample, without repetition, of live image numbers: all when there are no more."""
@@ -345,6 +359,22 @@ class Collection:
         row = None if image_id is None else self._rows.id_row(transaction, image_id)
         value = None if row is None else self._rows.record(transaction, row.number)
         return None if row is None or value is None else (row.number, value)
+
+    def _copied(self, vectors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        copied = self._pool.empty(sum(map(len, vectors)), self._spec.embedder.dimension)
+        if vectors:
+            np.concatenate(vectors, out=copied)
+        return copied
+
+    def _labels(self, found: Mapping[int, CandidateParts]) -> builtins.list[str | None]:
+        """Of all entities, image after image."""
+        labels: builtins.list[str | None] = []
+        for number, each in found.items():
+            try:
+                labels.extend(labels_of(each.labels, len(each.vectors) - 1))
+            except DataLoss as error:
+                raise self._loss(number, error) from error
+        return labels
 
     def _number_of(self, transaction: Any, image_id: str) -> int:
         row = self._rows.id_row(transaction, image_id)

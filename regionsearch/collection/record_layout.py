@@ -17,7 +17,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,8 @@ MAGIC = b"RSR1"
 RECORD_FORMAT = 1
 _PREFIX = struct.Struct("<4sI")
 _REST = struct.Struct("<IHHQQqIIII32sIIIIII")
-_CANDIDATE = struct.Struct("<40xII32xI")  # of the same bytes: entities, dimension, id_bytes
+# Of the same bytes: width, height, entities, dimension, id_bytes, labels_bytes.
+_CANDIDATE = struct.Struct("<32xIIII32xII")
 HEADER_BYTES = _PREFIX.size + _REST.size
 assert HEADER_BYTES == 112
 _HAS_HASH = 1
@@ -205,7 +206,7 @@ def decode(value: Buffer, pixels: bytes | None = None) -> ImageRecord:
             boxes=boxes.reshape(count, 4),
             areas=areas,
             objectness=objectness,
-            labels=tuple(json.loads(labels)) if labels else (None,) * count,
+            labels=labels_of(labels, count),
             label_sources=sources,
         ),
         vectors=vectors.reshape(1 + count, header.dimension),
@@ -218,21 +219,67 @@ def decode(value: Buffer, pixels: bytes | None = None) -> ImageRecord:
     )
 
 
-def candidate_parts(value: Buffer) -> tuple[str, NDArray[np.float32], NDArray[np.float32]]:
-    """Image id, vectors (1 + n, d), and (6 n,) boxes, areas and objectness one after the other.
+class CandidateParts(NamedTuple):
+    """vectors: (1 + n, d). outlines: (6 n,) boxes, areas and objectness one after the other. labels: JSON of
+    the n labels, empty when there is none. width, height: pixels of the image."""
 
-    The arrays are views of the value. Of the checksums only the header's is compared: reading every
-    byte of the body twice would double the time of joint scoring. Raises DataLoss.
+    image_id: str
+    vectors: NDArray[np.float32]
+    outlines: NDArray[np.float32]
+    labels: bytes
+    width: int
+    height: int
+
+
+class CandidateParts(NamedTuple):
+    """image_id. size: width and height in pixels. vectors: (1 + n, d), and outlines: (6 n,) boxes, areas and
+    objectness one after the other, float32, views of the record. labels: as JSON, b"" when there are none."""
+
+    image_id: str
+    size: tuple[int, int]
+    vectors: NDArray[np.float32]
+    outlines: NDArray[np.float32]
+    labels: Buffer
+
+
+def candidate_parts(value: Buffer) -> CandidateParts:
+    """What joint scoring reads of a record, without reading the rest.
+
+    Of the checksums only the header's is compared: reading every byte of the body twice would double the
+    time of joint scoring. Raises DataLoss.
     """
+    if len(value) < HEADER_BYTES:
+        raise DataLoss(f"a record of {len(value)} bytes is shorter than its header")
     magic, checksum = _PREFIX.unpack_from(value)
     if magic != MAGIC or zlib.crc32(value[_PREFIX.size : HEADER_BYTES]) != checksum:
         raise DataLoss("a record's header does not match its checksum")
-    count, dimension, id_bytes = _CANDIDATE.unpack_from(value, _PREFIX.size)
-    rows = 1 + count
-    floats = np.frombuffer(value, np.float32, rows * dimension + 6 * count, HEADER_BYTES)
-    at = HEADER_BYTES + 4 * len(floats) + 5 * count
-    vectors = floats[: rows * dimension].reshape(rows, dimension)
-    return str(value[at : at + id_bytes], "utf-8"), vectors, floats[rows * dimension :]
+    width, height, count, dimension, id_bytes, labels_bytes = _CANDIDATE.unpack_from(value, _CANDIDATE_AT)
+    vectors = (1 + count) * dimension
+    id_start = HEADER_BYTES + 4 * (vectors + 6 * count) + 5 * count
+    id_end = id_start + id_bytes
+    if len(value) < id_end + labels_bytes:
+        raise DataLoss(f"a record of {len(value)} bytes ends before its labels")
+    floats = np.frombuffer(value, np.float32, vectors + 6 * count, HEADER_BYTES)
+    return CandidateParts(
+        str(value[id_start:id_end], "utf-8"),
+        (width, height),
+        floats[:vectors].reshape(1 + count, dimension),
+        floats[vectors:],
+        value[id_end : id_end + labels_bytes],
+    )
+
+
+def labels_of(coded: Buffer, count: int) -> tuple[str | None, ...]:
+    """Of the n entities of a record, from what it holds as JSON. Raises DataLoss when that is damaged."""
+    if not coded:
+        return (None,) * count
+    try:
+        labels = json.loads(bytes(coded))
+    except ValueError as error:
+        raise DataLoss(f"a record's labels cannot be read: {error}") from error
+    if len(labels) != count:
+        raise DataLoss(f"a record has {count} entities and {len(labels)} labels")
+    return tuple(labels)
 
 
 def vectors_of(value: Buffer, header: Header) -> NDArray[np.float32]:
