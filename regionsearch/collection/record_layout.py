@@ -31,8 +31,9 @@ MAGIC = b"RSR1"
 RECORD_FORMAT = 1
 _PREFIX = struct.Struct("<4sI")
 _REST = struct.Struct("<IHHQQqIIII32sIIIIII")
-# Of the same bytes: width, height, entities, dimension, id_bytes, labels_bytes.
-_CANDIDATE = struct.Struct("<32xIIII32xII")
+# Of the same bytes: width, height, entities, dimension, bytes of id and of labels.
+_CANDIDATE = struct.Struct("<IIII32xII")
+_CANDIDATE_AT = 40
 HEADER_BYTES = _PREFIX.size + _REST.size
 assert HEADER_BYTES == 112
 _HAS_HASH = 1
@@ -220,18 +221,6 @@ def decode(value: Buffer, pixels: bytes | None = None) -> ImageRecord:
 
 
 class CandidateParts(NamedTuple):
-    """vectors: (1 + n, d). outlines: (6 n,) boxes, areas and objectness one after the other. labels: JSON of
-    the n labels, empty when there is none. width, height: pixels of the image."""
-
-    image_id: str
-    vectors: NDArray[np.float32]
-    outlines: NDArray[np.float32]
-    labels: bytes
-    width: int
-    height: int
-
-
-class CandidateParts(NamedTuple):
     """image_id. size: width and height in pixels. vectors: (1 + n, d), and outlines: (6 n,) boxes, areas and
     objectness one after the other, float32, views of the record. labels: as JSON, b"" when there are none."""
 
@@ -259,9 +248,13 @@ def candidate_parts(value: Buffer) -> CandidateParts:
     id_end = id_start + id_bytes
     if len(value) < id_end + labels_bytes:
         raise DataLoss(f"a record of {len(value)} bytes ends before its labels")
+    try:
+        image_id = str(value[id_start:id_end], "utf-8")
+    except UnicodeDecodeError as error:
+        raise DataLoss(f"a record's image id cannot be read: {error}") from error
     floats = np.frombuffer(value, np.float32, vectors + 6 * count, HEADER_BYTES)
     return CandidateParts(
-        str(value[id_start:id_end], "utf-8"),
+        image_id,
         (width, height),
         floats[:vectors].reshape(1 + count, dimension),
         floats[vectors:],
@@ -277,8 +270,8 @@ def labels_of(coded: Buffer, count: int) -> tuple[str | None, ...]:
         labels = json.loads(bytes(coded))
     except ValueError as error:
         raise DataLoss(f"a record's labels cannot be read: {error}") from error
-    if len(labels) != count:
-        raise DataLoss(f"a record has {count} entities and {len(labels)} labels")
+    if not isinstance(labels, list) or len(labels) != count:
+        raise DataLoss(f"a record's labels are not one for each of its {count} entities")
     return tuple(labels)
 
 
