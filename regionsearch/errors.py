@@ -24,6 +24,7 @@ RegionSearchError                 INTERNAL
 ├── Overloaded                    RESOURCE_EXHAUSTED, with a delay after which to try again
 ├── StorageFull                   RESOURCE_EXHAUSTED
 ├── OutOfMemory                   RESOURCE_EXHAUSTED
+├── AnswerTooLarge                RESOURCE_EXHAUSTED, more bytes than one message may have
 ├── DataLoss                      DATA_LOSS, a stored record fails its checksum
 ├── Cancelled                     CANCELLED
 ├── DeadlineExceeded              DEADLINE_EXCEEDED
@@ -171,6 +172,13 @@ class StorageFull(RegionSearchError):
 class OutOfMemory(RegionSearchError):
     grpc_status = "RESOURCE_EXHAUSTED"
     reason = "OUT_OF_MEMORY"
+
+
+class AnswerTooLarge(RegionSearchError):
+    """What was asked for has more bytes than one message may have; the message says what to leave out."""
+
+    grpc_status = "RESOURCE_EXHAUSTED"
+    reason = "ANSWER_TOO_LARGE"
 
 
 class DataLoss(RegionSearchError):

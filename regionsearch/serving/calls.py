@@ -26,8 +26,10 @@ else:
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 OUR_METHODS = "/regionsearch."
 UPLOADS = tuple(f"/regionsearch.v1.ImageService/{name}" for name in ("UpsertImages", "UpsertImageStream"))
-UPLOADS_ARE_ONE_IN = 4
-"""Of the places for calls. They are computed one at a time; the others wait, or wait for pictures."""
+BATCHES = ("/regionsearch.v1.SearchService/BatchSearch",)
+LONG_CALLS_ARE_ONE_IN = 4
+"""Of the places for calls, for uploads and for batches of queries each. Uploads are computed one at a time;
+the others wait, or wait for pictures. A batch holds its place as long as all its queries take."""
 IDLE_SECONDS = 60.0
 """How long a stream may bring nothing before its place goes to somebody else."""
 _LOG = logging.getLogger("regionsearch.serving")
@@ -72,16 +74,20 @@ class Turnstile:
 class CallInterceptor(Interceptor):
     """Wraps the methods of this package's services; health and reflection pass untouched.
 
-    `concurrent_calls` are answered at once, of which a quarter (one at least) may be uploads, so that
-    uploads never keep searches out; one more gets RESOURCE_EXHAUSTED with a delay after which to try
-    again. A stream that brings no message for `idle_seconds` gets DEADLINE_EXCEEDED.
+    `concurrent_calls` are answered at once, of which a quarter (one at least) may be uploads and a quarter
+    batches of queries, so that these never keep searches out; one more gets RESOURCE_EXHAUSTED with a delay
+    after which to try again. A stream that brings no message for `idle_seconds` gets DEADLINE_EXCEEDED.
     """
 
     def __init__(self, concurrent_calls: int, idle_seconds: float = IDLE_SECONDS) -> None:
         self._limit = concurrent_calls
         self._room = threading.Semaphore(concurrent_calls)
-        self._upload_limit = max(1, concurrent_calls // UPLOADS_ARE_ONE_IN)
-        self._upload_room = threading.Semaphore(self._upload_limit)
+        self._long_limit = max(1, concurrent_calls // LONG_CALLS_ARE_ONE_IN)
+        uploads, batches = threading.Semaphore(self._long_limit), threading.Semaphore(self._long_limit)
+        self._long_rooms = {
+            **dict.fromkeys(UPLOADS, ("uploads", uploads)),
+            **dict.fromkeys(BATCHES, ("batches of queries", batches)),
+        }
         self._idle_seconds = idle_seconds
 
     def intercept_service(
@@ -136,12 +142,13 @@ class CallInterceptor(Interceptor):
         with _one_of(
             self._room, f"{self._limit} calls are being answered and no more fit (limits.concurrent_calls)"
         ):
-            if method not in UPLOADS:
+            if method not in self._long_rooms:
                 yield
                 return
+            kind, room = self._long_rooms[method]
             with _one_of(
-                self._upload_room,
-                f"{self._upload_limit} uploads are being answered and no more fit beside other calls "
+                room,
+                f"{self._long_limit} {kind} are being answered and no more fit beside other calls "
                 f"(limits.concurrent_calls is {self._limit})",
             ):
                 yield

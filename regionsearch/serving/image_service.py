@@ -11,8 +11,8 @@ from regionsearch.collection import ImageListing, ImageRecord
 from regionsearch.entities import Entities
 from regionsearch.errors import InvalidRequest
 from regionsearch.protobuf_shapes import mask_to_message, vector_to_message
+from regionsearch.serving.answer_messages import LABEL_SOURCES, payload_to_json
 from regionsearch.serving.backend import Backend
-from regionsearch.serving.query_messages import LABEL_SOURCES, payload_to_json
 from regionsearch.serving.required import collection_of, naming_image, page_size_of, required
 from regionsearch.serving.uploads import bring_in
 from regionsearch.v1 import images_pb2 as pb

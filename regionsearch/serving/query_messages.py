@@ -1,35 +1,32 @@
-"""From a SearchRequest to a query, and from an answer to a SearchResponse.
+"""From a SearchRequest to a query.
 
-Only the form is judged here (both shapes of a region, bytes that are no vector, a second region);
-what a query may say is `search/`'s business.
+Only the form is judged here (both shapes of a region, bytes that are no vector, an option beside one that
+silences it), and how many pictures of masks are decoded; what a query may say is `search/`'s business.
 """
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from regionsearch.config import Limits
-from regionsearch.errors import InvalidRegion, InvalidRequest
+from regionsearch.errors import ImageNotFound, InvalidImage, InvalidRegion, InvalidRequest, RegionSearchError
 from regionsearch.images import decode_mask
 from regionsearch.protobuf_shapes import (
     at_field,
     box_from_message,
-    box_to_message,
     mask_from_message,
-    mask_to_message,
-    masks_to_messages,
     points_from_message,
     polygon_from_message,
-    prompt_to_message,
     vector_from_message,
 )
 from regionsearch.regions import Mask, RegionPrompt
-from regionsearch.search.answer import Answer, Hit, MatchedEntity, UsedRegion
+from regionsearch.search.placement import DEFAULT_TOLERANCE, FramePart, Placement
 from regionsearch.search.query import (
     DEFAULT_RERANK_WEIGHT,
     DEFAULT_RERANKED,
+    Example,
+    GroupBy,
+    Preset,
     Query,
     QueryRegion,
     Rerank,
@@ -39,16 +36,39 @@ from regionsearch.v1 import search_pb2 as pb
 from regionsearch.v1 import types_pb2
 
 DEFAULT_HITS = 10
-LABEL_SOURCES = {
-    None: types_pb2.LABEL_SOURCE_UNSPECIFIED,
-    "given": types_pb2.LABEL_SOURCE_GIVEN,
-    "predicted": types_pb2.LABEL_SOURCE_PREDICTED,
-}
+
+# Whoever names none means the value that UNSPECIFIED stands for; a value that is unknown is refused before.
 RERANK_METHODS: dict[int, RerankMethod] = {
-    # Whoever names none means this one; a value that is unknown is refused before.
     pb.RERANK_METHOD_UNSPECIFIED: "pairwise",
     pb.RERANK_METHOD_PAIRWISE: "pairwise",
     pb.RERANK_METHOD_PAIRWISE_INSTRUCTED: "pairwise_instructed",
+}
+GROUPINGS: dict[int, GroupBy] = {
+    pb.GROUP_BY_UNSPECIFIED: "image",
+    pb.GROUP_BY_IMAGE: "image",
+    pb.GROUP_BY_ENTITY: "entity",
+}
+PRESETS: dict[int, Preset] = {
+    pb.PRESET_UNSPECIFIED: "balanced",
+    pb.PRESET_FAST: "fast",
+    pb.PRESET_BALANCED: "balanced",
+    pb.PRESET_THOROUGH: "thorough",
+}
+FRAME_PARTS: dict[int, FramePart | None] = {
+    pb.FRAME_PART_UNSPECIFIED: None,
+    pb.FRAME_PART_LEFT: "left",
+    pb.FRAME_PART_RIGHT: "right",
+    pb.FRAME_PART_TOP: "top",
+    pb.FRAME_PART_BOTTOM: "bottom",
+    pb.FRAME_PART_CENTRE: "centre",
+    pb.FRAME_PART_TOP_LEFT: "top_left",
+    pb.FRAME_PART_TOP_RIGHT: "top_right",
+    pb.FRAME_PART_BOTTOM_LEFT: "bottom_left",
+    pb.FRAME_PART_BOTTOM_RIGHT: "bottom_right",
+    pb.FRAME_PART_LEFT_HALF: "left_half",
+    pb.FRAME_PART_RIGHT_HALF: "right_half",
+    pb.FRAME_PART_TOP_HALF: "top_half",
+    pb.FRAME_PART_BOTTOM_HALF: "bottom_half",
 }
 
 
@@ -57,7 +77,6 @@ def query_from_message(request: pb.SearchRequest, limits: Limits) -> Query:
     for name in ("image", "image_id"):
         if request.HasField(name) and not getattr(request, name):
             raise InvalidRequest(f"{name} is empty", field=name)
-    region, normalised = _region_of(request, limits)
     vector = None
     if request.HasField("vector"):
         with at_field("vector"):
@@ -65,14 +84,87 @@ def query_from_message(request: pb.SearchRequest, limits: Limits) -> Query:
     return Query(
         encoded_image=request.image if request.HasField("image") else None,
         image_id=request.image_id if request.HasField("image_id") else None,
-        entities=(request.entity,) if request.HasField("entity") else (),
-        regions=() if region is None else (QueryRegion(region, normalised),),
+        entities=_entities_of(request),
+        regions=_regions_of(request, limits),
         text=request.text if request.HasField("text") else None,
         vector=vector,
+        liked=_examples_of("liked", request.liked),
+        disliked=_examples_of("disliked", request.disliked),
+        placements=_placements_of(request.placements),
         limit=request.limit if request.HasField("limit") else DEFAULT_HITS,
+        page_token=request.page_token,
         weights=dict(request.weights),
+        per_kind_weights=request.per_kind_weights,
+        group_by=GROUPINGS[request.group_by],
+        min_score=request.min_score if request.HasField("min_score") else 0.0,
+        candidates=request.candidates if request.HasField("candidates") else None,
+        preset=PRESETS[request.preset],
+        all_entities=request.all_entities,
         include_self=request.include_self,
         rerank=_rerank_of(request.rerank) if request.HasField("rerank") else None,
+    )
+
+
+def name_field(error: RegionSearchError, request: pb.SearchRequest) -> None:
+    """Gives an error of the engine the field that it concerns.
+
+    The engine and its models know regions and a picture; in a request they sit in named fields.
+    """
+    if isinstance(error, InvalidRegion) and not (error.field or "").startswith(("regions[", "placements[")):
+        error.field = "regions[0]"
+    elif isinstance(error, InvalidImage):
+        error.field = "image"
+    elif isinstance(error, ImageNotFound) and error.field is None:
+        error.field = "image_id"
+        error.metadata["image"] = request.image_id
+
+
+def _entities_of(request: pb.SearchRequest) -> tuple[int, ...]:
+    if not request.HasField("entity"):
+        return tuple(request.entities)
+    if request.entities:
+        raise InvalidRequest("give an entity or entities, not both", field="entities")
+    return (request.entity,)
+
+
+def _examples_of(field: str, messages: Iterable[pb.Example]) -> tuple[Example, ...]:
+    examples = []
+    for number, message in enumerate(messages):
+        if not message.image_id:
+            raise InvalidRequest("an example has no image_id", field=f"{field}[{number}].image_id")
+        examples.append(Example(message.image_id, message.entity if message.HasField("entity") else None))
+    return tuple(examples)
+
+
+def _placements_of(messages: Iterable[pb.Placement]) -> tuple[Placement, ...]:
+    placements = []
+    for number, message in enumerate(messages):
+        with at_field(f"placements[{number}]"):
+            placements.append(_placement_of(message))
+    return tuple(placements)
+
+
+def _placement_of(message: pb.Placement) -> Placement:
+    box = None
+    if message.HasField("box"):
+        with at_field("box"):
+            box = box_from_message(message.box)
+    part = FRAME_PARTS[message.part]
+    tolerance = DEFAULT_TOLERANCE
+    if message.HasField("tolerance"):
+        if box is None and part is None:
+            raise InvalidRequest("a placement's tolerance needs a part or a box", field="tolerance")
+        tolerance = message.tolerance
+    return Placement(
+        part=part,
+        box=box,
+        tolerance=tolerance,
+        min_area=message.min_area if message.HasField("min_area") else None,
+        max_area=message.max_area if message.HasField("max_area") else None,
+        label=message.label if message.HasField("label") else None,
+        min_count=message.min_count if message.HasField("min_count") else None,
+        max_count=message.max_count if message.HasField("max_count") else None,
+        strict=message.strict,
     )
 
 
@@ -84,18 +176,20 @@ def _rerank_of(message: pb.Rerank) -> Rerank:
     )
 
 
-def _region_of(request: pb.SearchRequest, limits: Limits) -> tuple[RegionPrompt | None, bool]:
-    if not request.regions:
-        return None, False
-    if len(request.regions) > 1:
-        raise InvalidRegion(
-            f"the query has {len(request.regions)} regions; one is supported", field="regions[1]"
+def _regions_of(request: pb.SearchRequest, limits: Limits) -> tuple[QueryRegion, ...]:
+    # Before their masks are decoded, each of which may be a picture of its own.
+    if len(request.regions) > limits.regions:
+        raise InvalidRequest(
+            f"the query has {len(request.regions)} regions; the limit is {limits.regions} (limits.regions)",
+            field="regions",
         )
-    message = request.regions[0]
-    with at_field("regions[0]"):
-        return region_from_message(message, limits), (
-            message.coordinates == types_pb2.COORDINATE_SPACE_NORMALISED
-        )
+    regions = []
+    for number, message in enumerate(request.regions):
+        with at_field(f"regions[{number}]"):
+            prompt = region_from_message(message, limits)
+        normalised = message.coordinates == types_pb2.COORDINATE_SPACE_NORMALISED
+        regions.append(QueryRegion(prompt, normalised, message.refine))
+    return tuple(regions)
 
 
 def region_from_message(message: types_pb2.Region, limits: Limits) -> RegionPrompt:
@@ -141,74 +235,3 @@ def _mask_of(message: types_pb2.Mask, limits: Limits) -> Mask:
             f"the limit is {limits.image_megapixels:g} (limits.image_megapixels)"
         )
     return mask_from_message(runs)
-
-
-def answer_to_message(answer: Answer, request: pb.SearchRequest) -> pb.SearchResponse:
-    """The answer without what the request leaves out; its own time is the stage `serialise`."""
-    started = time.perf_counter()
-    masks = not request.without_masks
-    outlines: Sequence[types_pb2.Mask | None] = [None] * len(answer.hits)
-    if masks:
-        outlines = masks_to_messages([hit.entity.mask for hit in answer.hits])
-    response = pb.SearchResponse(
-        collection=answer.collection,
-        hits=[
-            _hit_to_message(hit, outline, request) for hit, outline in zip(answer.hits, outlines, strict=True)
-        ],
-        regions=[_used_region_to_message(used, masks) for used in answer.regions],
-        background=answer.background,
-        timing_ms=answer.timing_ms,
-    )
-    response.timing_ms["serialise"] = (time.perf_counter() - started) * 1000
-    return response
-
-
-def _hit_to_message(hit: Hit, outline: types_pb2.Mask | None, request: pb.SearchRequest) -> pb.Hit:
-    message = pb.Hit(
-        image_id=hit.image_id,
-        width=hit.width,
-        height=hit.height,
-        entity=_entity_to_message(hit.entity, outline),
-        score=hit.score,
-    )
-    if not request.without_payload:
-        message.payload_json = payload_to_json(hit.payload)
-    if not request.without_parts:
-        for name, part in hit.parts.items():
-            target = message.parts[name]
-            target.raw, target.standardised, target.weight = part.raw, part.standardised, part.weight
-        if hit.rerank is not None:
-            found = hit.rerank
-            message.rerank.raw, message.rerank.standardised = found.raw, found.standardised
-            message.rerank.weight = found.weight
-            message.rerank.joint_score, message.rerank.joint_rank = found.joint_score, found.joint_rank
-    return message
-
-
-def _entity_to_message(entity: MatchedEntity, outline: types_pb2.Mask | None) -> types_pb2.Entity:
-    x0, y0, x1, y1 = entity.box
-    return types_pb2.Entity(
-        index=entity.index,
-        box=types_pb2.Box(x0=x0, y0=y0, x1=x1, y1=y1),
-        area=entity.area,
-        objectness=entity.objectness,
-        label=entity.label,
-        label_source=LABEL_SOURCES[entity.label_source],
-        mask=outline,
-    )
-
-
-def _used_region_to_message(used: UsedRegion, masks: bool) -> pb.UsedRegion:
-    prompt = used.prompt
-    message = pb.UsedRegion(
-        box=box_to_message(used.mask.box()), area=used.mask.area, prompt=prompt_to_message(prompt)
-    )
-    if masks:
-        message.mask.CopyFrom(mask_to_message(used.mask))
-    else:
-        message.prompt.ClearField("mask")
-    return message
-
-
-def payload_to_json(payload: object) -> str:
-    return json.dumps(payload, ensure_ascii=False, separators=(",", ":"))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import grpc
 
-from regionsearch.errors import InvalidImage, InvalidRegion
+from regionsearch.errors import InvalidRequest, RegionSearchError
+from regionsearch.serving.answer_messages import answer_to_message, too_large
 from regionsearch.serving.backend import Backend
+from regionsearch.serving.batch_search import answer_several
 from regionsearch.serving.calls import check_alive
-from regionsearch.serving.query_messages import answer_to_message, query_from_message
-from regionsearch.serving.required import collection_of, naming_image
+from regionsearch.serving.query_messages import name_field, query_from_message
+from regionsearch.serving.required import collection_of
 from regionsearch.v1 import search_pb2 as pb
 from regionsearch.v1 import search_pb2_grpc
 
@@ -19,17 +21,30 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
 
     def Search(self, request: pb.SearchRequest, context: grpc.ServicerContext) -> pb.SearchResponse:  # noqa: N802
         collection = collection_of(self._backend, request.collection)
-        query = query_from_message(request, self._backend.limits)
+        limits = self._backend.limits
+        query = query_from_message(request, limits)
         check_alive(context)
         try:
-            with naming_image(request.image_id):
-                answer = self._backend.engine.search(collection, query)
-        except InvalidRegion as error:
-            # The engine and its models know one region and one image; here they sit in named fields.
-            error.field = "regions[0]"
-            raise
-        except InvalidImage as error:
-            error.field = "image"
+            answer = self._backend.engine.search(collection, query)
+        except RegionSearchError as error:
+            name_field(error, request)
             raise
         check_alive(context)
-        return answer_to_message(answer, request)
+        response = answer_to_message(answer, request)
+        if response.ByteSize() > limits.message_bytes:
+            raise too_large(response.ByteSize(), limits.message_bytes)
+        return response
+
+    def BatchSearch(  # noqa: N802
+        self, request: pb.BatchSearchRequest, context: grpc.ServicerContext
+    ) -> pb.BatchSearchResponse:
+        collection = collection_of(self._backend, request.collection)
+        most = self._backend.limits.batch_queries
+        if not 1 <= len(request.requests) <= most:
+            raise InvalidRequest(
+                f"there are {len(request.requests)} requests; there must be between 1 and {most} "
+                "(limits.batch_queries)",
+                field="requests",
+            )
+        results = answer_several(self._backend, collection, request.requests, lambda: check_alive(context))
+        return pb.BatchSearchResponse(results=results)

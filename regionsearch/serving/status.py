@@ -24,6 +24,7 @@ from regionsearch.errors import (
     Overloaded,
     RegionSearchError,
 )
+from regionsearch.v1 import search_pb2
 
 ERROR_DOMAIN = "regionsearch"
 _LOG = logging.getLogger("regionsearch.serving")
@@ -52,6 +53,16 @@ def status_of(error: BaseException) -> status_pb2.Status:
         RegionSearchError(
             f"internal error; the server's log has it as incident {incident}", metadata={"incident": incident}
         )
+    )
+
+
+def batch_error_of(error: RegionSearchError) -> search_pb2.BatchSearchError:
+    """The same for one question of several: code, message, reason and field."""
+    return search_pb2.BatchSearchError(
+        code=grpc.StatusCode[error.grpc_status].value[0],
+        message=shortened(error.message, _MESSAGE_BYTES),
+        reason=error.reason,
+        field=shortened(error.field or "", _FIELD_BYTES),
     )
 
 

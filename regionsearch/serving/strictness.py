@@ -15,6 +15,10 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from regionsearch.errors import InvalidRequest
 
+JUDGED_APART = {"regionsearch.v1.BatchSearchRequest": frozenset({"requests"})}
+"""Fields that hold requests of their own. Whoever answers them refuses what is unknown in each, so that it
+does not disturb the others."""
+
 Request = TypeVar("Request", bound=Message)
 
 
@@ -28,13 +32,13 @@ def parse(data: bytes, kind: type[Request]) -> Request:
     except DecodeError as error:
         name = kind.DESCRIPTOR.full_name
         raise InvalidRequest(f"the request's {len(data)} bytes are not a {name}") from error
-    refuse_unknown(message)
+    refuse_unknown(message, apart=JUDGED_APART.get(kind.DESCRIPTOR.full_name, frozenset()))
     return message
 
 
-def refuse_unknown(message: Message, path: str = "") -> None:
+def refuse_unknown(message: Message, path: str = "", apart: frozenset[str] = frozenset()) -> None:
     """Raises InvalidRequest, naming where, if the message or one inside it has an unknown field or
-    enum value."""
+    enum value. apart: fields of the message that are not looked into."""
     fields: Any = UnknownFieldSet(message)
     unknown = sorted(field.field_number for field in fields)
     if unknown:
@@ -48,7 +52,7 @@ def refuse_unknown(message: Message, path: str = "") -> None:
         here = f"{path}.{descriptor.name}" if path else descriptor.name
         if descriptor.type == FieldDescriptor.TYPE_ENUM:
             _refuse_unknown_value(descriptor, value, here)
-        elif descriptor.type == FieldDescriptor.TYPE_MESSAGE:
+        elif descriptor.type == FieldDescriptor.TYPE_MESSAGE and descriptor.name not in apart:
             _refuse_unknown_inside(descriptor, value, here)
 
 
