@@ -45,6 +45,11 @@ class JointQuestion:
         return JointQuestion(regions, vectors.image, vectors.text)
 
     @property
+    def vectors(self) -> list[NDArray[np.float32]]:
+        """All that are given, each (d,)."""
+        return [*self.regions, *(vector for vector in (self.image, self.text) if vector is not None)]
+
+    @property
     def kind(self) -> QueryKind:
         if not len(self.regions) and self.image is None:
             return "words"
@@ -146,7 +151,7 @@ def score_jointly(
     signals = {"entity": of_regions / regions} if regions else {}
     if texts:
         signals["text_entity"] = _z(of_entities[:, -1:], background, "text_entity") / question.matches
-    objectness = np.concatenate([each.objectness for each in candidates]).astype(np.float64)
+    objectness = candidates.objectness.astype(np.float64)
     signals["objectness"] = _z(objectness[:, None], background, "objectness") / question.matches
     if agreement is not None:
         signals["placement"] = _z(agreement.astype(np.float64), background, "placement") / question.matches
