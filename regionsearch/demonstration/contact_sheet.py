@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 
 from PIL import Image as Pillow
-from PIL import ImageDraw, ImageFont
+from PIL import ImageDraw
 
 from regionsearch.demonstration.answers import Answer, Found, Part
-from regionsearch.demonstration.outlines import ASKED, FOUND, Colour, photo_with_outline, photo_with_prompt
+from regionsearch.demonstration.outlines import ASKED, FOUND, photo_with_outline, photo_with_prompt
+from regionsearch.demonstration.paper import (
+    ACCENT,
+    CARD,
+    CORNER,
+    GOOD,
+    INK,
+    MISSED,
+    PAPER,
+    QUIET,
+    ROW_LINE,
+    WELL,
+    draw_pill,
+    font,
+    paste_into_well,
+    shortened,
+    wrapped,
+)
 from regionsearch.demonstration.wording import (
     SheetFacts,
     badge,
@@ -27,17 +43,6 @@ HIT_WIDTH = 272
 PICTURE_HEIGHT = 204
 PADDING = 18
 PART_LINE = 19
-CORNER = 12
-
-PAPER: Colour = (243, 244, 246)
-CARD: Colour = (255, 255, 255)
-WELL: Colour = (231, 233, 237)
-INK: Colour = (24, 29, 38)
-QUIET: Colour = (98, 107, 122)
-ACCENT: Colour = (0, 125, 106)
-GOOD: Colour = (17, 122, 66)
-MISSED: Colour = (166, 77, 10)
-ROW_LINE: Colour = (221, 224, 230)
 
 STRONGEST = 6.0
 """Deviations at which a part's bar is full."""
@@ -73,14 +78,14 @@ def _row_height(answer: Answer) -> int:
 
 
 def _draw_header(draw: ImageDraw.ImageDraw, facts: SheetFacts, width: int) -> None:
-    draw.text((MARGIN, 34), "RegionSearch", font=_font(_TITLE_FONT), fill=INK, stroke_width=0.6)
+    draw.text((MARGIN, 34), "RegionSearch", font=font(_TITLE_FONT), fill=INK, stroke_width=0.6)
     room = width - 2 * MARGIN
-    line = _shortened(draw, str(facts), _FONT, room)
-    draw.text((MARGIN, 88), line, font=_font(_FONT), fill=QUIET)
+    line = shortened(draw, str(facts), _FONT, room)
+    draw.text((MARGIN, 88), line, font=font(_FONT), fill=QUIET)
     right: float = width - MARGIN
     for text, colour in (("matched entity", FOUND), ("what was asked with", ASKED)):
-        length = draw.textlength(text, font=_font(_FONT))
-        draw.text((right - length, 52), text, font=_font(_FONT), fill=INK)
+        length = draw.textlength(text, font=font(_FONT))
+        draw.text((right - length, 52), text, font=font(_FONT), fill=INK)
         left = right - length - 30
         draw.rounded_rectangle((left, 54, left + 20, 68), 4, outline=colour, width=3)
         right = left - 26
@@ -98,7 +103,7 @@ def _draw_row(sheet: Pillow.Image, answer: Answer, top: int, height: int, width:
         _draw_hit(sheet, draw, answer, hit, place, left, upper)
         left += HIT_WIDTH + GAP
     if not answer.found:
-        draw.text((left + PADDING, upper + PICTURE_HEIGHT // 2), "no hits", font=_font(_FONT), fill=QUIET)
+        draw.text((left + PADDING, upper + PICTURE_HEIGHT // 2), "no hits", font=font(_FONT), fill=QUIET)
 
 
 def _draw_query(sheet: Pillow.Image, draw: ImageDraw.ImageDraw, answer: Answer, left: int, top: int) -> None:
@@ -106,11 +111,11 @@ def _draw_query(sheet: Pillow.Image, draw: ImageDraw.ImageDraw, answer: Answer, 
     room = QUERY_WIDTH - GAP
     if question.picture is None:
         draw.rounded_rectangle((left, top, left + room, top + PICTURE_HEIGHT), CORNER, fill=WELL)
-        lines = _wrapped(draw, drawable(question.sentence), 30, room - 2 * PADDING)
+        lines = wrapped(draw, drawable(question.sentence), 30, room - 2 * PADDING)
         y = top + (PICTURE_HEIGHT - 38 * len(lines)) // 2
         for line in lines:
-            length = draw.textlength(line, font=_font(30))
-            draw.text((left + (room - length) / 2, y), line, font=_font(30), fill=INK)
+            length = draw.textlength(line, font=font(30))
+            draw.text((left + (room - length) / 2, y), line, font=font(30), fill=INK)
             y += 38
     else:
         within = (room, PICTURE_HEIGHT)
@@ -118,17 +123,17 @@ def _draw_query(sheet: Pillow.Image, draw: ImageDraw.ImageDraw, answer: Answer, 
             shown = photo_with_prompt(question.picture, within, question.region, answer.used)
         else:
             shown = photo_with_outline(question.picture, within, question.outline, ASKED)
-        _paste_into_well(sheet, shown, left, top, room)
+        paste_into_well(sheet, shown, (left, top), (room, PICTURE_HEIGHT))
     y = top + PICTURE_HEIGHT + 12
-    _draw_pill(draw, question.kind, left, y)
+    draw_pill(draw, question.kind, left, y)
     y += 32
-    for line in _wrapped(draw, drawable(caption(question)), 17, room)[:2]:
-        draw.text((left, y), line, font=_font(17), fill=INK)
+    for line in wrapped(draw, drawable(caption(question)), 17, room)[:2]:
+        draw.text((left, y), line, font=font(17), fill=INK)
         y += 23
     outcome = verdict(answer)
     if outcome is not None:
-        for line in _wrapped(draw, drawable(outcome), _QUIET_FONT, room)[:2]:
-            draw.text((left, y + 3), line, font=_font(_QUIET_FONT), fill=QUIET)
+        for line in wrapped(draw, drawable(outcome), _QUIET_FONT, room)[:2]:
+            draw.text((left, y + 3), line, font=font(_QUIET_FONT), fill=QUIET)
             y += PART_LINE
 
 
@@ -142,18 +147,18 @@ def _draw_hit(
     top: int,
 ) -> None:
     shown = photo_with_outline(hit.photo, (HIT_WIDTH, PICTURE_HEIGHT), hit.mask, FOUND)
-    _paste_into_well(sheet, shown, left, top, HIT_WIDTH)
+    paste_into_well(sheet, shown, (left, top), (HIT_WIDTH, PICTURE_HEIGHT))
     y = top + PICTURE_HEIGHT + 12
     score = f"{hit.score:.2f}"
-    score_length = draw.textlength(score, font=_font(_LARGE_FONT))
+    score_length = draw.textlength(score, font=font(_LARGE_FONT))
     draw.text(
-        (left + HIT_WIDTH - score_length, y - 2), score, font=_font(_LARGE_FONT), fill=INK, stroke_width=0.4
+        (left + HIT_WIDTH - score_length, y - 2), score, font=font(_LARGE_FONT), fill=INK, stroke_width=0.4
     )
     number = f"{place}  "
-    draw.text((left, y), number, font=_font(17), fill=QUIET)
-    indent = draw.textlength(number, font=_font(17))
-    name = _shortened(draw, hit.image_id, 17, HIT_WIDTH - score_length - indent - 10)
-    draw.text((left + indent, y), name, font=_font(17), fill=INK)
+    draw.text((left, y), number, font=font(17), fill=QUIET)
+    indent = draw.textlength(number, font=font(17))
+    name = shortened(draw, hit.image_id, 17, HIT_WIDTH - score_length - indent - 10)
+    draw.text((left + indent, y), name, font=font(17), fill=INK)
     y += 27
     draw.rounded_rectangle((left, y, left + HIT_WIDTH, y + 6), 3, fill=WELL)
     filled = max(6, round(HIT_WIDTH * min(max(hit.score, 0.0), 1.0)))
@@ -165,67 +170,17 @@ def _draw_hit(
     mark = badge(hit, answer)
     if mark is not None:
         colour = GOOD if is_good(hit, answer) else MISSED
-        draw.text((left, y + 3), drawable(mark), font=_font(_QUIET_FONT), fill=colour, stroke_width=0.25)
+        draw.text((left, y + 3), drawable(mark), font=font(_QUIET_FONT), fill=colour, stroke_width=0.25)
 
 
 def _draw_part(draw: ImageDraw.ImageDraw, part: Part, left: int, y: int) -> None:
     """Name, a bar of deviations above the background, and the number; nothing to its left is better."""
-    draw.text((left, y), part.name, font=_font(_QUIET_FONT), fill=QUIET)
+    draw.text((left, y), part.name, font=font(_QUIET_FONT), fill=QUIET)
     start, end = left + 92, left + HIT_WIDTH - 62
     draw.rounded_rectangle((start, y + 6, end, y + 11), 2, fill=WELL)
     share = min(max(part.standardised / STRONGEST, 0.0), 1.0)
     if share > 0.02:
         draw.rounded_rectangle((start, y + 6, start + (end - start) * share, y + 11), 2, fill=QUIET)
     number = f"{part.standardised:+.1f} sd"
-    length = draw.textlength(number, font=_font(_QUIET_FONT))
-    draw.text((left + HIT_WIDTH - length, y), number, font=_font(_QUIET_FONT), fill=QUIET)
-
-
-def _paste_into_well(sheet: Pillow.Image, shown: Pillow.Image, left: int, top: int, width: int) -> None:
-    """The picture in the middle of a grey field of width × PICTURE_HEIGHT with round corners."""
-    well = Pillow.new("RGB", (width, PICTURE_HEIGHT), WELL)
-    well.paste(shown, ((width - shown.width) // 2, (PICTURE_HEIGHT - shown.height) // 2))
-    # Drawn four times as large and shrunk: Pillow's own corners have no soft edge.
-    corners = Pillow.new("L", (width * 4, PICTURE_HEIGHT * 4))
-    ImageDraw.Draw(corners).rounded_rectangle(
-        (0, 0, width * 4 - 1, PICTURE_HEIGHT * 4 - 1), CORNER * 4, fill=255
-    )
-    sheet.paste(well, (left, top), corners.resize(well.size, Pillow.Resampling.LANCZOS))
-
-
-def _draw_pill(draw: ImageDraw.ImageDraw, text: str, left: int, top: int) -> None:
-    length = draw.textlength(text, font=_font(_QUIET_FONT))
-    draw.rounded_rectangle((left, top, left + length + 20, top + 24), 12, fill=(255, 236, 196))
-    draw.text((left + 10, top + 3), text, font=_font(_QUIET_FONT), fill=(92, 60, 0))
-
-
-def _shortened(draw: ImageDraw.ImageDraw, text: str, size: int, room: float) -> str:
-    """The text in drawable characters, its middle left out when it is wider than `room` pixels."""
-    text = drawable(text)
-    if draw.textlength(text, font=_font(size)) <= room:
-        return text
-    for kept in range(len(text) - 1, 1, -1):
-        shorter = text[: (kept + 1) // 2] + "…" + text[len(text) - kept // 2 :]
-        if draw.textlength(shorter, font=_font(size)) <= room:
-            return shorter
-    return "…"
-
-
-def _wrapped(draw: ImageDraw.ImageDraw, text: str, size: int, room: float) -> list[str]:
-    """Lines of at most `room` pixels, broken between words; a word that is too long loses its middle."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if draw.textlength(longer, font=_font(size)) <= room:
-            lines[-1] = longer
-        elif lines[-1]:
-            lines.append(_shortened(draw, word, size, room))
-        else:
-            lines[-1] = _shortened(draw, word, size, room)
-    return lines
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own typeface: the sheet looks the same on every machine."""
-    return ImageFont.load_default(size)
+    length = draw.textlength(number, font=font(_QUIET_FONT))
+    draw.text((left + HIT_WIDTH - length, y), number, font=font(_QUIET_FONT), fill=QUIET)

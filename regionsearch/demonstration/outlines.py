@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -50,16 +51,29 @@ def photo_with_outline(
 
     pixel_ratio: how many pixels of the result are one unit of line width.
     """
+    outlines = [] if mask is None else [(mask, colour)]
+    return photo_with_outlines(photo, within, outlines, pixel_ratio=pixel_ratio)
+
+
+def photo_with_outlines(
+    photo: Image,
+    within: tuple[int, int],
+    outlines: Sequence[tuple[Mask, Colour]],
+    *,
+    pixel_ratio: float = 1.0,
+) -> Pillow.Image:
+    """As `photo_with_outline`, for any number of masks of the photo's proportions, each in its colour."""
     size = fitted_size(photo.width, photo.height, within)
     shown = Pillow.fromarray(photo.pixels).resize(size, Pillow.Resampling.LANCZOS)
-    if mask is None:
+    if not outlines:
         return shown
-    pixels = np.asarray(shown, dtype=np.float32)
-    distance, inside = _distances(mask, size, pixel_ratio)
-    pixels = pixels * (_DIMMED + (1 - _DIMMED) * inside[..., None])
-    for half_width, ink, strength in ((2.6, (10, 14, 20), 0.55), (1.5, colour, 1.0)):
-        line = np.clip(half_width + 0.5 / pixel_ratio - np.abs(distance), 0, 1) * strength
-        pixels += (np.array(ink, dtype=np.float32) - pixels) * line[..., None]
+    drawn = [(*_distances(mask, size, pixel_ratio), colour) for mask, colour in outlines]
+    bright = np.max([inside for _, inside, _ in drawn], axis=0)
+    pixels = np.asarray(shown, dtype=np.float32) * (_DIMMED + (1 - _DIMMED) * bright[..., None])
+    for distance, _, colour in drawn:
+        for half_width, ink, strength in ((2.6, (10, 14, 20), 0.55), (1.5, colour, 1.0)):
+            line = np.clip(half_width + 0.5 / pixel_ratio - np.abs(distance), 0, 1) * strength
+            pixels += (np.array(ink, dtype=np.float32) - pixels) * line[..., None]
     return Pillow.fromarray(np.clip(pixels + 0.5, 0, 255).astype(np.uint8))
 
 
@@ -76,10 +90,23 @@ def photo_with_prompt(
     outline = None if region.box is not None else (region.mask or used)
     shown = photo_with_outline(photo, within, outline, ASKED, pixel_ratio=pixel_ratio)
     scale = (shown.width / photo.width, shown.height / photo.height)
+    return with_prompt(shown, region, scale, ASKED, pixel_ratio=pixel_ratio)
+
+
+def with_prompt(
+    shown: Pillow.Image,
+    region: RegionPrompt,
+    scale: tuple[float, float],
+    colour: Colour,
+    *,
+    pixel_ratio: float = 1.0,
+) -> Pillow.Image:
+    """The box and the points of a region drawn over a picture; scale: its pixels for each of the region's,
+    across and down."""
     if region.box is not None:
-        _draw_box(shown, region.box, scale, pixel_ratio)
+        _draw_box(shown, region.box, scale, colour, pixel_ratio)
     for point in region.points:
-        shown = _with_point(shown, point, scale, pixel_ratio)
+        shown = _with_point(shown, point, scale, colour, pixel_ratio)
     return shown
 
 
@@ -98,7 +125,9 @@ def _distances(
     return _DISTANCE[levels], np.asarray(plane, dtype=np.float32) / np.float32(255)
 
 
-def _draw_box(shown: Pillow.Image, box: Box, scale: tuple[float, float], pixel_ratio: float) -> None:
+def _draw_box(
+    shown: Pillow.Image, box: Box, scale: tuple[float, float], colour: Colour, pixel_ratio: float
+) -> None:
     draw = ImageDraw.Draw(shown)
     line = max(2, round(3 * pixel_ratio))
     corners = (
@@ -110,17 +139,17 @@ def _draw_box(shown: Pillow.Image, box: Box, scale: tuple[float, float], pixel_r
     x0, y0, x1, y1 = corners
     x1, y1 = max(x1, x0 + line), max(y1, y0 + line)
     draw.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=(10, 14, 20), width=line + 2)
-    draw.rectangle((x0, y0, x1, y1), outline=ASKED, width=line)
+    draw.rectangle((x0, y0, x1, y1), outline=colour, width=line)
 
 
 def _with_point(
-    shown: Pillow.Image, point: Point, scale: tuple[float, float], pixel_ratio: float
+    shown: Pillow.Image, point: Point, scale: tuple[float, float], colour: Colour, pixel_ratio: float
 ) -> Pillow.Image:
     """A disc at the point, drawn by distance so that its edge is soft; a negative point is hollow."""
     rows, columns = np.mgrid[0 : shown.height, 0 : shown.width].astype(np.float32)
     away = np.hypot(columns + 0.5 - point.x * scale[0], rows + 0.5 - point.y * scale[1]) / pixel_ratio
     pixels = np.asarray(shown, dtype=np.float32)
-    middle: Colour = ASKED if point.positive else (255, 255, 255)
+    middle: Colour = colour if point.positive else (255, 255, 255)
     for radius, ink in ((9.0, (10, 14, 20)), (8.0, (255, 255, 255)), (5.5, middle)):
         cover = np.clip((radius - away) * math.sqrt(pixel_ratio) + 0.5, 0, 1)[..., None]
         pixels = pixels + (np.array(ink, dtype=np.float32) - pixels) * cover
