@@ -82,14 +82,14 @@ class SearchEngine:
             encoded = encode(query, indexed, collection, self._models, self._limits, stopwatch)
         own = -1 if query.include_self else encoded.own_number
         wanted = query.limit if query.rerank is None else max(query.limit, query.rerank.top_n)
+        question = JointQuestion.of(encoded.vectors)
         for _ in range(ATTEMPTS):
             found = _Found()
             numbers = candidate_numbers(collection, encoded.vectors, wanted, own, stopwatch)
             with stopwatch.stage("fetch"):
-                candidates = collection.candidates([int(number) for number in numbers])
+                candidates = collection.candidates(numbers.tolist(), compared_with=question.vectors)
             if candidates:
                 with stopwatch.stage("joint"):
-                    question = JointQuestion.of(encoded.vectors)
                     scores = score_jointly(candidates, question, background.signals, profile)
                     order = ranking(scores.totals, candidates.image_ids)
                 with stopwatch.stage("fetch"):
