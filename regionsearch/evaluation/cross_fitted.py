@@ -75,8 +75,15 @@ class CrossFittedSegmenter:
             found += self._fitting(image).propose([image], own, limit)
         return found
 
-    def prompt(self, image: Image, region: RegionPrompt, features: DenseFeatures | None = None) -> Mask:
-        return self._fitting(image).prompt(image, region, features)
+    def prompt(
+        self,
+        image: Image,
+        region: RegionPrompt,
+        features: DenseFeatures | None = None,
+        *,
+        refine: bool = False,
+    ) -> Mask:
+        return self._fitting(image).prompt(image, region, features, refine=refine)
 
     def _fitting(self, image: Image) -> Segmenter:
         digest = pixels_digest(image)

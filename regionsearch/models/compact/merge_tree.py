@@ -75,6 +75,18 @@ class MergeTree:
     def __len__(self) -> int:
         return len(self.parents)
 
+    def peaks(self) -> Array:
+        """(2n-1,) float32: the dearest merge within each node; of a leaf, the cheapest of all merges.
+
+        A learned cost may fall from one merge to the next; its peak never does, going up the tree, so
+        that the largest nodes whose peak is within a bound cut the picture into one flat partition.
+        """
+        lowest = self.costs.min(initial=0.0)
+        peaks = np.concatenate([np.full(self.leaves, lowest), self.costs]).astype(np.float32)
+        for node, (one, other) in enumerate(self.children.tolist(), start=self.leaves):
+            peaks[node] = max(peaks[node], peaks[one], peaks[other])
+        return peaks
+
 
 def thing_features(superpixels: Superpixels, deep: Mapping[str, Array]) -> Array:
     """What the probability of a thing is read from, (n, f) float32."""

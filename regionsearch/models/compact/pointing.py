@@ -11,10 +11,13 @@ from regionsearch.errors import InvalidRegion
 from regionsearch.models.compact.merge_tree import Array
 from regionsearch.models.compact.proposal_features import Candidates
 from regionsearch.models.compact.region_masks import RegionMasks
-from regionsearch.regions import Mask, Point, RegionPrompt
+from regionsearch.regions import Box, Mask, Point, RegionPrompt, box_iou_matrix
 
 WHOLE_FRAME = 0.95
 """Share of the picture from which a region's box counts as the whole frame: nothing of its own."""
+
+REFINED_BOX_IOU = 0.5
+"""Box IoU from which a region of the tree is taken for what a box was drawn around."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,16 +47,31 @@ class PointedTree:
         order = np.lexsort((self.candidates.sizes, -scores))
         return int(order[fits[order]][0])
 
+    def within(self, box: Box) -> int | None:
+        """The candidate whose own box agrees best with `box` (pixels of the picture), None if none does
+        well: its box IoU is REFINED_BOX_IOU at least. Of equal ones the better ranked one wins.
+        """
+        working = self.masks.working_box(box)
+        agreement = box_iou_matrix(self.candidates.boxes, working[None])[:, 0]
+        if not len(agreement) or agreement.max() < REFINED_BOX_IOU:
+            return None
+        return int(np.lexsort((-self.scores, -agreement))[0])
+
     def mask(self, candidate: int) -> Mask:
         return self.masks.mask(self.candidates.members[candidate] > 0)
 
 
 def region_meant(
-    region: RegionPrompt, height: int, width: int, pointed_tree: Callable[[], PointedTree]
+    region: RegionPrompt,
+    height: int,
+    width: int,
+    pointed_tree: Callable[[], PointedTree],
+    refine: bool = False,
 ) -> Mask:
     """The mask of a region that lies within an image of height × width pixels.
 
-    * A box, mask or polygon alone means itself.
+    * A box, mask or polygon alone means itself; with `refine` a box means the part of the tree's region
+      within it whose box agrees best, and itself where none agrees well.
     * Points alone mean the best ranked region of the tree that holds all positive and no negative ones.
     * Points with an outline mean a part of it. Positive ones: the region that they mean, preferably one
       that lies within the outline, clipped to it. Negative ones alone: the outline without the regions
@@ -64,7 +82,7 @@ def region_meant(
     """
     outline = _outline(region, height, width)
     if outline is not None and not region.points:
-        return outline
+        return _refined(region.box, outline, pointed_tree()) if refine and region.box else outline
     tree = pointed_tree()
     if outline is None:
         found = tree.best(region.points)
@@ -93,6 +111,15 @@ def region_meant(
     if not pixels.any():
         raise InvalidRegion("the region's points leave nothing of its outline")
     return Mask.from_array(pixels)
+
+
+def _refined(box: Box, outline: Mask, tree: PointedTree) -> Mask:
+    """The region that the box was drawn around, clipped to it, or the box itself."""
+    found = tree.within(box)
+    if found is None:
+        return outline
+    pixels = outline.to_array() & tree.mask(found).to_array()
+    return Mask.from_array(pixels) if pixels.any() else outline
 
 
 def _outline(region: RegionPrompt, height: int, width: int) -> Mask | None:

@@ -178,10 +178,7 @@ def _ancestry(tree: MergeTree, nodes: NDArray[np.int32], all_sizes: Array, all_b
     """When the node came to be, when it was swallowed, and how it differs from what swallowed it."""
     total = all_sizes[-1]
     made = np.concatenate([np.full(tree.leaves, tree.costs.min(initial=0.0)), tree.costs])
-    # A merge is as dear as the dearest one below it: the cost of a learned affinity may go down.
-    peak = made.copy()
-    for node, (one, other) in enumerate(tree.children.tolist(), start=tree.leaves):
-        peak[node] = max(peak[node], peak[one], peak[other])
+    peak = tree.peaks()
     parents = tree.parents[nodes]
     grandparents = tree.parents[parents]
     box_areas = (all_boxes[:, 2] - all_boxes[:, 0]) * (all_boxes[:, 3] - all_boxes[:, 1])

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.models.compact.superpixels import Superpixels
-from regionsearch.regions import Mask
+from regionsearch.regions import Box, Mask
 
 
 def middles(small: int, large: int) -> NDArray[np.intp]:
@@ -65,3 +65,11 @@ class RegionMasks:
     def superpixel_at(self, x: float, y: float) -> int:
         """The superpixel under a point of the picture, pixels, which lies within it."""
         return int(self._by_column[self._column_of[int(x)], self._row_of[int(y)]])
+
+    def working_box(self, box: Box) -> NDArray[np.float32]:
+        """(4,) float32: a box of the picture, clipped to it, in working pixels."""
+        columns, rows = self._by_column.shape
+        across, down = columns / self._width, rows / self._height
+        corners = [max(box.x0, 0.0) * across, max(box.y0, 0.0) * down]
+        corners += [min(box.x1, self._width) * across, min(box.y1, self._height) * down]
+        return np.asarray(corners, dtype=np.float32)

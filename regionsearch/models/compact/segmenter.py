@@ -95,7 +95,14 @@ class CompactSegmenter:
         with single_threaded_products():
             return [self._propose(image, own, limit) for image, own in zip(images, passes, strict=True)]
 
-    def prompt(self, image: Image, region: RegionPrompt, features: DenseFeatures | None = None) -> Mask:
+    def prompt(
+        self,
+        image: Image,
+        region: RegionPrompt,
+        features: DenseFeatures | None = None,
+        *,
+        refine: bool = False,
+    ) -> Mask:
         """The mask that the region means, of the image's size; see `pointing.region_meant`.
 
         Raises InvalidRegion when the region leaves the image, or nothing of its own lies at a point.
@@ -113,7 +120,7 @@ class CompactSegmenter:
                 RegionMasks(superpixels), found.candidates, found.scores, superpixels.labels.size
             )
 
-        return region_meant(region, image.height, image.width, pointed_tree)
+        return region_meant(region, image.height, image.width, pointed_tree, refine)
 
     def _passes(
         self, images: Sequence[Image], features: Sequence[DenseFeatures] | None

@@ -181,6 +181,16 @@ def test_an_outline_means_itself_clipped_to_the_picture(segmenter: CompactSegmen
     assert segmenter.prompt(image, RegionPrompt(mask=things["disc"])) == things["disc"]
 
 
+def test_a_box_means_itself_unless_it_is_refined_to_the_thing_within(segmenter: CompactSegmenter) -> None:
+    image, things = scene()
+    around = Box(56, 100, 188, 230)
+    assert segmenter.prompt(image, RegionPrompt(box=around)) == Mask.from_box(around, 300, 400)
+    refined = segmenter.prompt(image, RegionPrompt(box=around), refine=True)
+    assert mask_iou(refined, things["disc"]) > 0.85
+    corner = Box(1.5, 2, 9, 7)
+    assert segmenter.prompt(image, RegionPrompt(box=corner), refine=True) == Mask.from_box(corner, 300, 400)
+
+
 def test_a_point_in_a_box_means_the_thing_within_the_box(segmenter: CompactSegmenter) -> None:
     image, things = scene()
     around = Box(40, 80, 200, 250)
