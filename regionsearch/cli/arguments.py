@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+import math
 
 from regionsearch.errors import InvalidRegion, InvalidRequest
 from regionsearch.models.folder_kind import Role
 from regionsearch.models.registry import DEFAULT_EMBEDDER, DEFAULT_SEGMENTER
 from regionsearch.models.runtime import DEFAULT_TOKEN_BUDGET, PRECISIONS, Runtime
-from regionsearch.regions import Box, Mask, Point, RegionPrompt
-
-# One of: four numbers of a box, a point, the path of a mask. Numbers are checked later, where a box
-# that is well formed but empty is refused with exit code 1 and not 2.
-RegionPart = tuple[float, float, float, float] | Point | Path
+from regionsearch.regions import Point
 
 RUNTIME_OPTIONS = ("device", "dtype", "token_budget")
 """Their names are those of Runtime's fields; None where nothing was said."""
@@ -44,6 +37,38 @@ def click(text: str) -> Point:
         return Point(numbers[0], numbers[1], len(numbers) == 2 or numbers[2] == 1)
     except InvalidRegion as error:
         raise argparse.ArgumentTypeError(error.message) from None
+
+
+def polygon_rings(text: str) -> tuple[tuple[tuple[float, float], ...], ...]:
+    """Rings of corners (x, y). Whether they are an outline is checked later, as for boxes."""
+    rings = []
+    for part in text.split(";"):
+        numbers = _numbers(part)
+        if len(numbers) < 6 or len(numbers) % 2:
+            raise argparse.ArgumentTypeError(f"{part!r} is not of the form x0,y0,x1,y1,x2,y2,...")
+        rings.append(tuple(zip(numbers[::2], numbers[1::2], strict=True)))
+    return tuple(rings)
+
+
+def finite_number(text: str) -> float:
+    """A number of which only its bounds are left to be checked."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return number
+
+
+def example(text: str) -> tuple[str, int | None]:
+    """An image's id and perhaps an entity's index, ID or ID#INDEX. `ID#` is an id that has a # itself."""
+    name, mark, index = text.rpartition("#")
+    if mark and index == "":
+        return name, None
+    if mark and index.isascii() and index.isdigit():
+        return name, int(index)
+    return text, None
 
 
 def named_weight(text: str) -> tuple[str, float]:
@@ -107,38 +132,3 @@ def add_judged_options(parser: argparse.ArgumentParser, *roles: Role) -> None:
         parser.add_argument(f"--{role}", default=default, help="name (default: %(default)s)")
     add_runtime_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON alone")
-
-
-class AppendRegionPart(argparse.Action):
-    """Keeps `--box`, `--point` and `--mask` in the order in which they were written."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        namespace.region = [*(namespace.region or []), values]
-
-
-def group_regions(parts: Sequence[RegionPart], mask_from: Callable[[Path], Mask]) -> list[RegionPrompt]:
-    """Groups the parts of a command line to regions.
-
-    Every box and mask opens a new region; a point belongs to the region opened last before it or,
-    when none is open, to one region made of all such points. `mask_from` reads a mask's file.
-    Raises InvalidRegion for a region that has no positive part.
-    """
-    loose: list[Point] = []
-    opened: list[RegionPrompt] = []
-    for part in parts:
-        if isinstance(part, Point):
-            if opened:
-                opened[-1] = replace(opened[-1], points=(*opened[-1].points, part))
-            else:
-                loose.append(part)
-        elif isinstance(part, Path):
-            opened.append(RegionPrompt(mask=mask_from(part)))
-        else:
-            opened.append(RegionPrompt(box=Box(*part)))
-    return [*([RegionPrompt(points=tuple(loose))] if loose else []), *opened]

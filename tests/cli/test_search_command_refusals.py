@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 
 from regionsearch.cli.main import main
-from regionsearch.cli.search_command import _read_mask
+from regionsearch.cli.question import read_mask
 from regionsearch.errors import InvalidRegion
 
 
@@ -18,11 +18,11 @@ def test_a_mask_file_counts_where_it_is_bright_and_opaque(tmp_path: Path) -> Non
     pixels[:, :, 3] = 0
     pixels[2:5, 3:7, 3] = 255
     PIL.Image.fromarray(pixels).save(tmp_path / "cut-out.png")
-    assert _read_mask(tmp_path / "cut-out.png").box().as_tuple() == (3, 2, 7, 5)
+    assert read_mask(tmp_path / "cut-out.png").box().as_tuple() == (3, 2, 7, 5)
     pixels[:, :, 3] = 0
     PIL.Image.fromarray(pixels).save(tmp_path / "clear.png")
     with pytest.raises(InvalidRegion, match="transparent"):
-        _read_mask(tmp_path / "clear.png")
+        read_mask(tmp_path / "clear.png")
 
 
 @pytest.mark.parametrize(
