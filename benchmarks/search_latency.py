@@ -1,6 +1,6 @@
 """How long a search takes besides reading the question: 5,000 images of 8 entities, synthetic vectors.
 
-    python benchmarks/search_latency.py [--images N] [--entities N] [--requests N] [--json FILE]
+    python -m benchmarks.search_latency [--images N] [--entities N] [--requests N] [--json FILE]
 
 Builds a collection for the compact models whose vectors are drawn, not computed; serves it from another
 process; asks texts, boxes and points through gRPC, one at a time; and prints what is left of each whole
@@ -30,57 +30,22 @@ import PIL.Image
 import PIL.ImageDraw
 from numpy.typing import NDArray
 
+from benchmarks.repeated_photos import HEIGHT, WIDTH, drawn_images, unit
 from regionsearch.client import Client
-from regionsearch.collection import Collection, DataDirectory, ImageRecord
-from regionsearch.entities import Entities
+from regionsearch.collection import Collection, DataDirectory
 from regionsearch.evaluation.latency_questions import phrases
 from regionsearch.ingest import collection_spec
 from regionsearch.models.registry import ModelRegistry
-from regionsearch.regions import Mask
 
-WIDTH, HEIGHT = 640, 480
 GOAL_MS = 12.0
 READING_STAGES = {
     "text": ("decode", "encode"),
     "box": ("decode", "encode"),
     "point": ("decode", "encode", "segment"),
 }
-BATCH = 250
 WARM_UP = 10
 CHECKED_QUERIES = 50
 NEIGHBOURS = 10
-
-
-def unit(vectors: NDArray[np.float64]) -> NDArray[np.float32]:
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    divided: NDArray[np.float32] = (vectors / lengths).astype(np.float32)
-    return divided
-
-
-def drawn_masks(rng: np.random.Generator, count: int) -> list[Mask]:
-    """Ellipses of many sizes: as many runs as the outlines of things have."""
-    rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
-    masks = []
-    for _ in range(count):
-        y, x = rng.uniform(0.2, 0.8) * HEIGHT, rng.uniform(0.2, 0.8) * WIDTH
-        ry, rx = rng.uniform(0.05, 0.4) * HEIGHT, rng.uniform(0.05, 0.4) * WIDTH
-        masks.append(Mask.from_array(((rows - y) / ry) ** 2 + ((columns - x) / rx) ** 2 <= 1))
-    return masks
-
-
-def records(images: int, entities: int, dimension: int) -> Iterator[list[ImageRecord]]:
-    """Batches of finished records; an image's vectors have something in common, as real ones do."""
-    rng = np.random.default_rng(0)
-    masks = drawn_masks(rng, 64)
-    for start in range(0, images, BATCH):
-        batch = []
-        for number in range(start, min(images, start + BATCH)):
-            scene = rng.normal(size=dimension)
-            vectors = unit(scene + rng.normal(size=(1 + entities, dimension)))
-            chosen = [masks[place] for place in rng.choice(len(masks), entities, replace=False)]
-            found = Entities.from_masks(chosen, rng.uniform(0, 1, entities).astype(np.float32))
-            batch.append(ImageRecord(f"{number:06}", WIDTH, HEIGHT, found, vectors))
-        yield batch
 
 
 def build(path: Path, images: int, entities: int) -> tuple[NDArray[np.float32], dict[str, float]]:
@@ -92,7 +57,7 @@ def build(path: Path, images: int, entities: int) -> tuple[NDArray[np.float32], 
     held = []
     with DataDirectory(path, "write") as directory:
         collection = directory.create_collection(spec)
-        for batch in records(images, entities, spec.embedder.dimension):
+        for batch in drawn_images(images, entities, spec.embedder.dimension):
             collection.upsert(batch)
             held.append(np.stack([record.vectors for record in batch]))
         vectors = np.concatenate(held)
