@@ -62,11 +62,13 @@ def masks_from_messages(messages: Sequence[pb.RunLength]) -> list[Mask]:
     return [Mask(message.height, message.width, runs) for message, runs in zip(messages, counts, strict=True)]
 
 
-def prompt_to_message(prompt: RegionPrompt, *, normalised: bool = False) -> pb.Region:
-    """`normalised` says that the coordinates are fractions of the image's width and height."""
+def prompt_to_message(prompt: RegionPrompt, *, normalised: bool = False, refine: bool = False) -> pb.Region:
+    """`normalised` says that the coordinates are fractions of the image's width and height, `refine` that a
+    box means the thing within it."""
     message = pb.Region(
         coordinates=pb.COORDINATE_SPACE_NORMALISED if normalised else pb.COORDINATE_SPACE_PIXELS,
         points=[pb.Point(x=point.x, y=point.y, negative=not point.positive) for point in prompt.points],
+        refine=refine,
     )
     if prompt.box is not None:
         message.box.CopyFrom(box_to_message(prompt.box))

@@ -5,10 +5,12 @@ from regionsearch.client.answers import (
     CollectionInfo,
     DeleteReport,
     Entity,
+    EntityMatch,
     Hit,
     ImageSummary,
     ModelFingerprint,
     PartScore,
+    RegionMatch,
     RerankScore,
     ServerInfo,
     ServerLimits,
@@ -21,6 +23,7 @@ from regionsearch.client.answers import (
 )
 from regionsearch.client.asynchronous import AsyncClient
 from regionsearch.client.blocking import Client
+from regionsearch.client.query import Example, Placement, Query, Region
 
 __all__ = [
     "Answer",
@@ -29,10 +32,16 @@ __all__ = [
     "CollectionInfo",
     "DeleteReport",
     "Entity",
+    "EntityMatch",
+    "Example",
     "Hit",
     "ImageSummary",
     "ModelFingerprint",
     "PartScore",
+    "Placement",
+    "Query",
+    "Region",
+    "RegionMatch",
     "RerankScore",
     "ServerInfo",
     "ServerLimits",

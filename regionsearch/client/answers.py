@@ -14,7 +14,6 @@ from regionsearch.regions import Box, Mask, RegionPrompt
 
 PixelsKept = Literal["none", "thumbnail", "original"]
 LabelSource = Literal["given", "predicted"]
-RerankMethod = Literal["pairwise", "pairwise_instructed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +59,14 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class PartScore:
-    """raw: a cosine, -1 to 1. standardised: deviations from random pairs. weight: 0 or more."""
+    """raw: a cosine, -1 to 1 (`placement` and `objectness` are 0 to 1). standardised: deviations from random
+    pairs. weight: 0 or more. entity: index of the one that it was measured on, None for a signal of the
+    whole image."""
 
     raw: float
     standardised: float
     weight: float
+    entity: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +83,34 @@ class RerankScore:
 
 
 @dataclass(frozen=True, slots=True)
+class RegionMatch:
+    """What one region of the query, counted from 0, was matched to. raw: their cosine, -1 to 1.
+    standardised: deviations from random pairs."""
+
+    region: int
+    entity: Entity
+    raw: float
+    standardised: float
+
+
+@dataclass(frozen=True, slots=True)
+class EntityMatch:
+    """An entity of a hit. score: what the image would have with it as its match, 0 to 1."""
+
+    entity: Entity
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """An image that was found. width, height: pixels. score: 0 to 1. parts: by name, empty when left
-    out. entity: the one that matched. payload: None when left out. rerank: None when the image was not
-    read again, or parts are left out."""
+    out. entity: the one that matched, of several regions that of the first. payload: None when left out.
+    rerank: None when the image was not read again, or parts are left out.
+
+    matches: for each region of the query its own entity; empty for a query without pixels. entities:
+    further ones, best first, as many as `all_entities` asked for. entity_arm_rank, global_arm_rank: the
+    image's place in each arm of the first phase, from 1; None where that arm did not bring it.
+    """
 
     image_id: str
     width: int
@@ -94,6 +120,10 @@ class Hit:
     entity: Entity
     payload: dict[str, Any] | None
     rerank: RerankScore | None = None
+    matches: tuple[RegionMatch, ...] = ()
+    entities: tuple[EntityMatch, ...] = ()
+    entity_arm_rank: int | None = None
+    global_arm_rank: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +140,16 @@ class UsedRegion:
 @dataclass(frozen=True, slots=True)
 class Answer:
     """hits: best first. regions: one for each region of the query. background: version of the
-    statistics that standardised the parts. timing_ms: milliseconds by stage."""
+    statistics that standardised the parts. timing_ms: milliseconds by stage. calibration: version of what
+    made scores of weighted sums. next_page_token: asks for the next hits, "" when there are none."""
 
     collection: str
     hits: tuple[Hit, ...]
     regions: tuple[UsedRegion, ...]
     background: str
     timing_ms: Mapping[str, float]
+    calibration: str = ""
+    next_page_token: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,13 +236,18 @@ class DeleteReport:
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
-    """What one request may ask for: megapixels and bytes of a picture, characters of a text, images
-    in an answer, pictures in a batch, bytes of a message, calls at once."""
+    """What one request may ask for: megapixels and bytes of a picture, characters of a text, hits in an
+    answer, regions of a query, examples of each kind, images of each arm of the first phase, queries and
+    pictures in a batch, bytes of a message, calls at once. 0: the server's version does not know it."""
 
     image_megapixels: float
     image_bytes: int
     text_characters: int
     hits: int
+    regions: int
+    examples: int
+    candidates: int
+    batch_queries: int
     batch_images: int
     message_bytes: int
     concurrent_calls: int

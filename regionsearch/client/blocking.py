@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import grpc
-import numpy as np
-from numpy.typing import NDArray
 
-from regionsearch.client import requests, responses
+from regionsearch.client import requests, responses, search_requests, search_responses
 from regionsearch.client.answers import (
     Answer,
     CollectionInfo,
     DeleteReport,
+    Hit,
     ImageSummary,
     PixelsKept,
-    RerankMethod,
     ServerInfo,
     StoredImage,
     StreamReport,
@@ -30,12 +28,12 @@ from regionsearch.client.channel import (
     channel_options,
 )
 from regionsearch.client.failures import error_from
+from regionsearch.client.many_queries import ManyQueries
 from regionsearch.client.pictures import Picture
 from regionsearch.client.plain_values import seconds_of
+from regionsearch.client.query import Query, QueryFields, query_of
 from regionsearch.client.remembering import Remembering
-from regionsearch.client.requests import BoxLike, MaskLike, PointLike, PolygonLike
-from regionsearch.errors import DeadlineExceeded, Unavailable
-from regionsearch.regions import RegionPrompt
+from regionsearch.errors import DeadlineExceeded, RegionSearchError, Unavailable
 from regionsearch.v1 import operations_pb2
 
 
@@ -190,70 +188,66 @@ class Client:
     def search(
         self,
         collection: str,
+        query: Query | None = None,
         *,
-        image: Picture | None = None,
-        image_id: str | None = None,
-        entity: int | None = None,
-        box: BoxLike | None = None,
-        points: Sequence[PointLike] = (),
-        mask: MaskLike | None = None,
-        polygon: PolygonLike | None = None,
-        region: RegionPrompt | None = None,
-        normalised: bool = False,
-        text: str | None = None,
-        vector: NDArray[np.floating] | Sequence[float] | None = None,
-        limit: int = 10,
-        weights: Mapping[str, float] | None = None,
-        include_self: bool = False,
-        rerank: RerankMethod | None = None,
-        rerank_top: int | None = None,
-        rerank_weight: float | None = None,
-        masks: bool = True,
-        payload: bool = True,
-        parts: bool = True,
         timeout: float | None = None,
+        **said: Unpack[QueryFields],
     ) -> Answer:
-        """The `limit` best images of a collection, and the entity that matched in each.
+        """The best hits of a collection, and the entity that matched in each: `query`, or its fields by name;
+        named ones beside a query take the place of its own. Query says what each field means.
 
-        What is looked for: a picture (`image`) or an indexed one (`image_id`), or a ready `vector`; a
-        `text`, alone or beside a picture.
-        Where in `image`: `points`, and at most one of `box`, `mask` and `polygon`, together one region;
-        pixels of the upright image, or with `normalised` fractions of its width and height. Or all of
-        it as one `region`.
-        Where in `image_id`: one of its entities, by index.
-        weights: of the parts of the score by name. include_self: image_id may be among its own hits.
-        rerank: `pairwise` reads the best `rerank_top` (1 to 256, 32 unless said) again, each with the
-        query, from the pixels that the collection keeps; `rerank_weight` is what that counts (0.5).
-        `pairwise_instructed` reads them with the text as well, and needs a text beside a picture.
-        masks, payload, parts: whether the answer has them.
-
-        Raises InvalidRequest, InvalidRegion, InvalidImage, NotAccepted, CollectionNotFound, ImageNotFound;
-        with rerank FailedPrecondition where pixels are missing.
+        timeout: seconds. Raises InvalidRequest, InvalidRegion, InvalidImage, NotAccepted, CollectionNotFound,
+        ImageNotFound, AnswerTooLarge; FailedPrecondition for a page of what has changed since, or with
+        rerank where pixels are missing.
         """
-        request = requests.search(
-            collection,
-            image=image,
-            image_id=image_id,
-            entity=entity,
-            box=box,
-            points=points,
-            mask=mask,
-            polygon=polygon,
-            region=region,
-            normalised=normalised,
-            text=text,
-            vector=vector,
-            limit=limit,
-            weights=weights,
-            include_self=include_self,
-            rerank=rerank,
-            rerank_top=rerank_top,
-            rerank_weight=rerank_weight,
-            masks=masks,
-            payload=payload,
-            parts=parts,
-        )
-        return responses.answer(self._call(self._stubs.search.Search, request, timeout))
+        request = search_requests.search(collection, query_of(query, **said))
+        return search_responses.answer(self._call(self._stubs.search.Search, request, timeout))
+
+    def search_pages(
+        self,
+        collection: str,
+        query: Query | None = None,
+        *,
+        timeout: float | None = None,
+        **said: Unpack[QueryFields],
+    ) -> Iterator[Answer]:
+        """The answers with the first, the next and further hits, `limit` at a time, asked for as they are
+        needed, until there are no more. timeout: seconds, of each page.
+
+        Raises what `search` raises; FailedPrecondition when the collection changes meanwhile.
+        """
+        request = search_requests.search(collection, query_of(query, **said))
+        while True:
+            page = search_responses.answer(self._call(self._stubs.search.Search, request, timeout))
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def search_all(
+        self,
+        collection: str,
+        query: Query | None = None,
+        *,
+        timeout: float | None = None,
+        **said: Unpack[QueryFields],
+    ) -> Iterator[Hit]:
+        """The hits of `search_pages`, one by one."""
+        for page in self.search_pages(collection, query, timeout=timeout, **said):
+            yield from page.hits
+
+    def search_many(
+        self, collection: str, queries: Iterable[Query], *, timeout: float | None = None
+    ) -> list[Answer | RegionSearchError]:
+        """One answer, or one error, for each query, in their order: a query that is refused does not disturb
+        the others. Asked in calls of at most 16. timeout: seconds, of each call.
+
+        Raises what concerns a call as a whole: CollectionNotFound, Overloaded, DeadlineExceeded, Unavailable.
+        """
+        many = ManyQueries(collection, queries)
+        while (request := many.next_request()) is not None:
+            many.take(self._call(self._stubs.search.BatchSearch, request, timeout))
+        return many.results()
 
     # the server
 

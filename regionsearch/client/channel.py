@@ -22,7 +22,7 @@ KEEPALIVE_SECONDS = 30
 _READS = {
     "regionsearch.v1.CollectionService": ("GetCollection", "ListCollections"),
     "regionsearch.v1.ImageService": ("GetImage", "ListImages"),
-    "regionsearch.v1.SearchService": ("Search",),
+    "regionsearch.v1.SearchService": ("Search", "BatchSearch"),
     "regionsearch.v1.ServerService": ("GetServerInfo",),
 }
 _RETRIES = {

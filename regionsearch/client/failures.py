@@ -10,6 +10,7 @@ from grpc_status import rpc_status
 
 from regionsearch import errors
 from regionsearch.errors import InvalidRequest, Overloaded, RegionSearchError
+from regionsearch.v1 import search_pb2
 
 ERROR_DOMAIN = "regionsearch"
 
@@ -66,6 +67,13 @@ def error_from(call: FailedCall) -> RegionSearchError:
     return _made(
         kind, call.details() or "", field, dict(info.metadata), retry.retry_delay.ToMilliseconds() / 1000
     )
+
+
+def error_of_one(message: search_pb2.BatchSearchError) -> RegionSearchError:
+    """The error of one question of several."""
+    code = next((code for code in grpc.StatusCode if code.value[0] == message.code), grpc.StatusCode.UNKNOWN)
+    kind = BY_REASON.get(message.reason) or BY_CODE.get(code, RegionSearchError)
+    return _made(kind, message.message, message.field or None, {}, 0.0)
 
 
 def _made(

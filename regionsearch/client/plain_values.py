@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Real
 from typing import Any
@@ -32,6 +32,13 @@ def text_of(value: Any, field: str) -> str:
 
 def text_or_none(value: Any, field: str) -> str | None:
     return None if value is None else text_of(value, field)
+
+
+def listed(values: Any, field: str) -> list[Any]:
+    """Raises InvalidRequest unless there are several values to go through: one by itself is a slip."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise InvalidRequest(f"{field} is a {type(values).__name__}; it must be a list", field=field)
+    return list(values)
 
 
 def unsigned(value: Any, field: str) -> int:

@@ -5,29 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from regionsearch.client.answers import PixelsKept, RerankMethod
+from regionsearch.client.answers import PixelsKept
 from regionsearch.client.pictures import Picture, encoded
-from regionsearch.client.plain_values import number, numbers_in, text_of, text_or_none, unsigned, weights_of
-from regionsearch.errors import InvalidImage, InvalidRecord, InvalidRegion, InvalidRequest
-from regionsearch.protobuf_shapes import prompt_to_message, vector_to_message
-from regionsearch.regions import Box, Mask, Point, Polygon, RegionPrompt
-from regionsearch.v1 import collections_pb2, images_pb2, search_pb2, types_pb2
-
-BoxLike: TypeAlias = Box | Sequence[float]
-"""A Box, or x0, y0, x1, y1."""
-PointLike: TypeAlias = Point | Sequence[float]
-"""A Point, or x, y, or x, y, positive (1 or 0)."""
-PolygonLike: TypeAlias = Polygon | Sequence[Sequence[float]]
-"""A Polygon, or the corners (x, y) of one ring."""
-MaskLike: TypeAlias = "Mask | NDArray[np.bool_] | bytes | str | Path"
-"""A Mask, an array (height, width) of bool, or a PNG file (its bytes or its path), where a pixel
-belongs to the mask when one of its colours is 128 or more, and its alpha (if any) too."""
+from regionsearch.client.plain_values import text_of, text_or_none, unsigned
+from regionsearch.errors import InvalidRecord, InvalidRequest
+from regionsearch.v1 import collections_pb2, images_pb2
 
 BATCH_IMAGES = 8
 BATCH_BYTES = 24 * 1024 * 1024
@@ -37,10 +21,6 @@ PIXELS_KEPT: dict[PixelsKept, collections_pb2.PixelsKept] = {
     "none": collections_pb2.PIXELS_KEPT_NONE,
     "thumbnail": collections_pb2.PIXELS_KEPT_THUMBNAIL,
     "original": collections_pb2.PIXELS_KEPT_ORIGINAL,
-}
-RERANK_METHODS: dict[RerankMethod, search_pb2.RerankMethod] = {
-    "pairwise": search_pb2.RERANK_METHOD_PAIRWISE,
-    "pairwise_instructed": search_pb2.RERANK_METHOD_PAIRWISE_INSTRUCTED,
 }
 _MISSING = object()
 
@@ -103,159 +83,6 @@ def delete_images(collection: str, image_ids: Sequence[str]) -> images_pb2.Delet
         collection=text_of(collection, "collection"),
         image_ids=[text_of(name, f"image_ids[{number}]") for number, name in enumerate(image_ids)],
     )
-
-
-def search(
-    collection: str,
-    *,
-    image: Picture | None,
-    image_id: str | None,
-    entity: int | None,
-    box: BoxLike | None,
-    points: Sequence[PointLike],
-    mask: MaskLike | None,
-    polygon: PolygonLike | None,
-    region: RegionPrompt | None,
-    normalised: bool,
-    text: str | None,
-    vector: NDArray[np.floating] | Sequence[float] | None,
-    limit: int,
-    weights: Mapping[str, float] | None,
-    include_self: bool,
-    rerank: RerankMethod | None,
-    rerank_top: int | None,
-    rerank_weight: float | None,
-    masks: bool,
-    payload: bool,
-    parts: bool,
-) -> search_pb2.SearchRequest:
-    request = search_pb2.SearchRequest(
-        collection=text_of(collection, "collection"),
-        image=None if image is None else encoded(image),
-        image_id=text_or_none(image_id, "image_id"),
-        entity=None if entity is None else unsigned(entity, "entity"),
-        text=text_or_none(text, "text"),
-        limit=unsigned(limit, "limit"),
-        weights=None if weights is None else weights_of(weights),
-        include_self=include_self,
-        without_masks=not masks,
-        without_payload=not payload,
-        without_parts=not parts,
-        rerank=_rerank(rerank, rerank_top, rerank_weight),
-    )
-    if vector is not None:
-        try:
-            numbers = np.asarray(vector, dtype=np.float32)
-        except (TypeError, ValueError) as error:
-            raise InvalidRequest(f"vector is not made of numbers: {error}", field="vector") from error
-        if numbers.ndim != 1:
-            raise InvalidRequest(f"vector has shape {numbers.shape}; it must be a row", field="vector")
-        request.vector.CopyFrom(vector_to_message(numbers))
-    pointed = box is not None or len(points) > 0 or mask is not None or polygon is not None
-    if region is not None:
-        if pointed:
-            raise InvalidRegion("give a region, or points and a shape, not both", field="region")
-        request.regions.append(prompt_to_message(region, normalised=normalised))
-    elif pointed:
-        request.regions.append(_region(box, points, mask, polygon, normalised))
-    elif normalised:
-        raise InvalidRequest("normalised needs a region", field="normalised")
-    return request
-
-
-def _rerank(method: RerankMethod | None, top_n: int | None, weight: float | None) -> search_pb2.Rerank | None:
-    """Raises InvalidRequest for an unknown method, and for settings of a rerank that is not asked for."""
-    if method is None:
-        for field, setting in (("rerank_top", top_n), ("rerank_weight", weight)):
-            if setting is not None:
-                raise InvalidRequest(f"{field} needs rerank", field=field)
-        return None
-    if method not in RERANK_METHODS:
-        raise InvalidRequest(
-            f"rerank is {method!r:.100}; it can be {', '.join(RERANK_METHODS)}", field="rerank"
-        )
-    return search_pb2.Rerank(
-        method=RERANK_METHODS[method],
-        top_n=None if top_n is None else unsigned(top_n, "rerank_top"),
-        weight=None if weight is None else number(weight, "rerank_weight"),
-    )
-
-
-def _region(
-    box: BoxLike | None,
-    points: Sequence[PointLike],
-    mask: MaskLike | None,
-    polygon: PolygonLike | None,
-    normalised: bool,
-) -> types_pb2.Region:
-    png = _png_of(mask)
-    if png is None:
-        prompt = RegionPrompt(
-            tuple(point_of(point) for point in points),
-            None if box is None else box_of(box),
-            _mask_of(mask),
-            None if polygon is None else polygon_of(polygon),
-        )
-        return prompt_to_message(prompt, normalised=normalised)
-    if box is not None or polygon is not None:
-        raise InvalidRegion("one region can have one of box, mask and polygon", field="mask")
-    return types_pb2.Region(
-        points=[types_pb2.Point(x=p.x, y=p.y, negative=not p.positive) for p in map(point_of, points)],
-        mask=types_pb2.Mask(png=png),
-        coordinates=(
-            types_pb2.COORDINATE_SPACE_NORMALISED if normalised else types_pb2.COORDINATE_SPACE_PIXELS
-        ),
-    )
-
-
-def box_of(box: BoxLike) -> Box:
-    """Raises InvalidRegion unless it is four finite numbers, not empty."""
-    if isinstance(box, Box):
-        return box
-    with numbers_in("box"):
-        numbers = [float(value) for value in box]
-    if len(numbers) != 4:
-        raise InvalidRegion(f"a box has 4 numbers (x0, y0, x1, y1), not {len(numbers)}", field="box")
-    return Box(*numbers)
-
-
-def point_of(point: PointLike) -> Point:
-    """Raises InvalidRegion unless it is x, y and perhaps 1 or 0."""
-    if isinstance(point, Point):
-        return point
-    with numbers_in("points"):
-        numbers = [float(value) for value in point]
-    if len(numbers) not in (2, 3) or (len(numbers) == 3 and numbers[2] not in (0, 1)):
-        raise InvalidRegion(f"a point is x, y and perhaps 1 or 0, not {tuple(point)}", field="points")
-    return Point(numbers[0], numbers[1], positive=len(numbers) == 2 or numbers[2] == 1)
-
-
-def polygon_of(polygon: PolygonLike) -> Polygon:
-    """Raises InvalidRegion unless it is corners of two numbers."""
-    if isinstance(polygon, Polygon):
-        return polygon
-    with numbers_in("polygon"):
-        corners = [tuple(float(value) for value in corner) for corner in polygon]
-    if any(len(corner) != 2 for corner in corners):
-        raise InvalidRegion("a polygon's corners are (x, y) each", field="polygon")
-    return Polygon((tuple((corner[0], corner[1]) for corner in corners),))
-
-
-def _png_of(mask: MaskLike | None) -> bytes | None:
-    if isinstance(mask, bytes):
-        return mask
-    if isinstance(mask, str | Path):
-        try:
-            return Path(mask).read_bytes()
-        except OSError as error:
-            raise InvalidImage(f"cannot read {str(mask)!r}: {error.strerror}", field="mask") from error
-    return None
-
-
-def _mask_of(mask: MaskLike | None) -> Mask | None:
-    if mask is None or isinstance(mask, Mask):
-        return mask
-    return Mask.from_array(np.asarray(mask))
 
 
 def uploads(
