@@ -35,12 +35,21 @@ def distinct_rows(
     rows hold each match's best on its own.
     """
     matches = values.shape[1]
-    each_best = np.stack([best_rows(values[:, match], starts) for match in range(matches)], axis=1)
-    if matches == 1:
-        return each_best, values[each_best[:, 0], 0] > NOT_ALLOWED
-    if matches <= MAX_ENUMERATED:
-        return _enumerated(values, starts, each_best)
-    return _assigned(values, starts, each_best)
+    rows = np.stack([best_rows(values[:, match], starts) for match in range(matches)], axis=1)
+    found: NDArray[np.bool_] = np.all(values[rows, np.arange(matches)] > NOT_ALLOWED, axis=1)
+    # Where every match has its best entity to itself, no assignment is better.
+    contested = np.flatnonzero((np.diff(np.sort(rows, axis=1), axis=1) == 0).any(axis=1))
+    if not len(contested):
+        return rows, found
+    counts = np.diff(starts)[contested]
+    own_starts = np.cumsum([0, *counts], dtype=np.int64)
+    shift = np.repeat(starts[contested] - own_starts[:-1], counts)
+    own = np.arange(len(shift)) + shift
+    solve = _enumerated if matches <= MAX_ENUMERATED else _assigned
+    each_best = rows[contested] - (starts[contested] - own_starts[:-1])[:, None]
+    taken, found[contested] = solve(values[own], own_starts, each_best)
+    rows[contested] = own[taken]
+    return rows, found
 
 
 def _enumerated(

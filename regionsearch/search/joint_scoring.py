@@ -82,7 +82,8 @@ class JointScores:
     region_raw: Matrix
     region_standardised: Matrix
     totals: NDArray[np.float64]
-    _entity_totals: NDArray[np.float64]
+    _entity_values: NDArray[np.float64]
+    _entity_rows: NDArray[np.int64]
     _entity_starts: NDArray[np.int64]
 
     def parts(self, place: int) -> dict[str, PartScore]:
@@ -105,7 +106,15 @@ class JointScores:
         that may not match. With several regions an entity stands for the region that it suits best, beside
         the matches of the others."""
         start, end = self._entity_starts[place : place + 2]
-        return self._entity_totals[start:end]
+        if not self.matched[place]:
+            return np.full(end - start, NOT_ALLOWED)
+        rows = self._entity_rows[place]
+        # What changes when an entity takes the place of the match that it suits best.
+        matched = self._entity_values[rows, np.arange(len(rows))]
+        change = (self._entity_values[start:end] - matched).max(axis=1)
+        change[rows - start] = 0.0
+        totals: NDArray[np.float64] = self.totals[place] + change
+        return totals
 
 
 def standardise(raw: Matrix, background: Background, names: Sequence[str]) -> Matrix:
@@ -192,9 +201,6 @@ def score_jointly(
     standardised = np.stack([columns[name][1] for name in names], axis=1)
     totals = (standardised * chosen).sum(axis=1)
     region_rows = rows[:, :regions]
-    # What changes when an entity takes the place of the match that it suits best.
-    change = (values - np.repeat(values[rows, places], np.diff(starts), axis=0)).max(axis=1)
-    change[rows[matched].ravel()] = 0.0
     return JointScores(
         names=names,
         weights=chosen,
@@ -206,7 +212,8 @@ def score_jointly(
         region_raw=of_entities[region_rows, np.arange(regions)],
         region_standardised=of_regions[region_rows, np.arange(regions)],
         totals=totals,
-        _entity_totals=np.repeat(totals, np.diff(starts)) + change,
+        _entity_values=values,
+        _entity_rows=rows,
         _entity_starts=starts,
     )
 
