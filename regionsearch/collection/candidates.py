@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.collection.inner_products import inner_products, products_where_they_lie
+from regionsearch.collection.record_layout import CandidateParts
 
 Products = Mapping[bytes, NDArray[np.float32]]
 """(rows,) float32 each, by the bytes of the query that all vectors were compared with."""
@@ -45,43 +47,45 @@ class Candidates(Sequence[Candidate]):
 
     def __init__(
         self,
-        *,
         numbers: Sequence[int],
-        image_ids: Sequence[str],
-        sizes: NDArray[np.int64],
-        starts: NDArray[np.int64],
-        outlines: NDArray[np.float32],
+        parts: Sequence[CandidateParts],
         vectors: NDArray[np.float32] | None,
-        products: Products | None = None,
-        labels: Sequence[str | None] | None = None,
+        products: Products,
     ) -> None:
-        """outlines: (6 × entities,) float32, for each image the boxes (n, 4), the areas (n,) and the
-        objectness (n,) of its entities. vectors: (rows, d) float32, or None where all that will be asked
-        for are `products`."""
+        """vectors: (rows, d) float32, of all; None where nothing will be asked for but `products`."""
         self.numbers = list(numbers)
-        self.image_ids = list(image_ids)
-        self.sizes = sizes
-        self.starts = starts
-        self.labels = None if labels is None else list(labels)
-        self._outlines = outlines
+        self.image_ids = [each.image_id for each in parts]
+        self.sizes = np.array([each.size for each in parts], np.int64).reshape(-1, 2)
+        self.starts = np.cumsum([0, *(len(each.vectors) for each in parts)], dtype=np.int64)
+        labels = [each.labels for each in parts if each.labels is not None]
+        self.labels = list(chain.from_iterable(labels)) if len(labels) == len(parts) else None
+        # For each image the boxes (n, 4), the areas (n,) and the objectness (n,) of its entities.
+        self._outlines = np.concatenate([np.empty(0, np.float32), *(each.outlines for each in parts)])
         self._vectors = vectors
-        self._products = dict(products or {})
+        self._products = products
+
+    @staticmethod
+    def copied(found: Mapping[int, CandidateParts], memory: NDArray[np.float32]) -> Candidates:
+        """By image number, the vectors copied into memory (rows, d) that is theirs from now on."""
+        parts = list(found.values())
+        if parts:
+            np.concatenate([each.vectors for each in parts], out=memory)
+        return Candidates(list(found), parts, memory, {})
+
+    @staticmethod
+    def compared(found: Mapping[int, CandidateParts], queries: Sequence[NDArray[np.float32]]) -> Candidates:
+        """By image number, with products with the queries (d,) in the vectors' stead."""
+        parts = list(found.values())
+        different = {_key(query): query for query in queries}
+        products = products_where_they_lie([each.vectors for each in parts], list(different.values()))
+        return Candidates(list(found), parts, None, dict(zip(different, products, strict=True)))
 
     @staticmethod
     def of(candidates: Sequence[Candidate]) -> Candidates:
-        """From at least one image, one by one; with labels when all have them."""
-        labels = [label for each in candidates for label in each.labels or ()]
-        return Candidates(
-            numbers=[each.number for each in candidates],
-            image_ids=[each.image_id for each in candidates],
-            sizes=np.array([(each.width, each.height) for each in candidates], np.int64),
-            starts=np.cumsum([0, *(len(each.vectors) for each in candidates)], dtype=np.int64),
-            outlines=np.concatenate(
-                [part for each in candidates for part in (each.boxes.ravel(), each.areas, each.objectness)]
-            ),
-            vectors=np.concatenate([each.vectors for each in candidates]),
-            labels=None if any(each.labels is None for each in candidates) else labels,
-        )
+        """From at least one image, one by one, also the same twice; with labels when all have them."""
+        numbers = [each.number for each in candidates]
+        vectors = np.concatenate([each.vectors for each in candidates])
+        return Candidates(numbers, [_parts_of(each) for each in candidates], vectors, {})
 
     @property
     def vectors(self) -> NDArray[np.float32]:
@@ -183,13 +187,14 @@ class Candidates(Sequence[Candidate]):
         return inner_products([self.vectors], query)
 
 
-def products_by_query(
-    vectors: Sequence[NDArray[np.float32]], queries: Sequence[NDArray[np.float32]]
-) -> Products:
-    """Of the vectors of each image (1 + n, d), in memory of any kind, with queries (d,)."""
-    different = {_key(query): query for query in queries}
-    products = products_where_they_lie(vectors, list(different.values()))
-    return dict(zip(different, products, strict=True))
+def _parts_of(candidate: Candidate) -> CandidateParts:
+    return CandidateParts(
+        candidate.image_id,
+        (candidate.width, candidate.height),
+        candidate.vectors,
+        np.concatenate([candidate.boxes.ravel(), candidate.areas, candidate.objectness]),
+        candidate.labels,
+    )
 
 
 def _key(query: NDArray[np.float32]) -> bytes:

@@ -6,7 +6,7 @@ import builtins
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from regionsearch.collection import page_tokens
 from regionsearch.collection.array_pool import ArrayPool
-from regionsearch.collection.candidates import Candidates, products_by_query
+from regionsearch.collection.candidates import Candidates
 from regionsearch.collection.catalog import CollectionRows, EncodedRecord
 from regionsearch.collection.environment import Environment
 from regionsearch.collection.group_commit import GroupCommit
@@ -25,7 +25,6 @@ from regionsearch.collection.record_layout import (
     candidate_parts,
     decode,
     encode_body,
-    labels_of,
 )
 from regionsearch.collection.records import (
     CollectionSpec,
@@ -308,22 +307,14 @@ class Collection:
                 if record is None or record[0] in found:
                     continue
                 try:
-                    found[record[0]] = candidate_parts(record[1])
+                    found[record[0]] = candidate_parts(record[1], labels=labels)
                 except DataLoss as error:
                     raise self._loss(record[0], error) from error
             # Everything is copied or compared while the transaction keeps LMDB's pages.
-            parts = builtins.list(found.values())
-            vectors = [each.vectors for each in parts]
-            return Candidates(
-                numbers=builtins.list(found),
-                image_ids=[each.image_id for each in parts],
-                sizes=np.array([each.size for each in parts], np.int64).reshape(-1, 2),
-                starts=np.cumsum([0, *map(len, vectors)], dtype=np.int64),
-                outlines=np.concatenate([np.empty(0, np.float32), *(each.outlines for each in parts)]),
-                vectors=self._copied(vectors) if compared_with is None else None,
-                products={} if compared_with is None else products_by_query(vectors, compared_with),
-                labels=self._labels(found) if labels else None,
-            )
+            if compared_with is not None:
+                return Candidates.compared(found, compared_with)
+            rows = sum(len(parts.vectors) for parts in found.values())
+            return Candidates.copied(found, self._pool.empty(rows, self._spec.embedder.dimension))
 
     def sample_numbers(self, count: int, seed: int) -> NDArray[np.int64]:
         """A seeded sample, without repetition, of live image numbers: all when there are no more."""
@@ -359,22 +350,6 @@ class Collection:
         row = None if image_id is None else self._rows.id_row(transaction, image_id)
         value = None if row is None else self._rows.record(transaction, row.number)
         return None if row is None or value is None else (row.number, value)
-
-    def _copied(self, vectors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        copied = self._pool.empty(sum(map(len, vectors)), self._spec.embedder.dimension)
-        if vectors:
-            np.concatenate(vectors, out=copied)
-        return copied
-
-    def _labels(self, found: Mapping[int, CandidateParts]) -> builtins.list[str | None]:
-        """Of all entities, image after image."""
-        labels: builtins.list[str | None] = []
-        for number, each in found.items():
-            try:
-                labels.extend(labels_of(each.labels, len(each.vectors) - 1))
-            except DataLoss as error:
-                raise self._loss(number, error) from error
-        return labels
 
     def _number_of(self, transaction: Any, image_id: str) -> int:
         row = self._rows.id_row(transaction, image_id)

@@ -207,7 +207,7 @@ def decode(value: Buffer, pixels: bytes | None = None) -> ImageRecord:
             boxes=boxes.reshape(count, 4),
             areas=areas,
             objectness=objectness,
-            labels=labels_of(labels, count),
+            labels=_labels(labels, count),
             label_sources=sources,
         ),
         vectors=vectors.reshape(1 + count, header.dimension),
@@ -222,17 +222,17 @@ def decode(value: Buffer, pixels: bytes | None = None) -> ImageRecord:
 
 class CandidateParts(NamedTuple):
     """image_id. size: width and height in pixels. vectors: (1 + n, d), and outlines: (6 n,) boxes, areas and
-    objectness one after the other, float32, views of the record. labels: as JSON, b"" when there are none."""
+    objectness one after the other, float32, views of the record. labels: n, or None when not asked for."""
 
     image_id: str
     size: tuple[int, int]
     vectors: NDArray[np.float32]
     outlines: NDArray[np.float32]
-    labels: Buffer
+    labels: tuple[str | None, ...] | None
 
 
-def candidate_parts(value: Buffer) -> CandidateParts:
-    """What joint scoring reads of a record, without reading the rest.
+def candidate_parts(value: Buffer, *, labels: bool = False) -> CandidateParts:
+    """What joint scoring reads of a record, without reading the rest. labels: whether they are wanted.
 
     Of the checksums only the header's is compared: reading every byte of the body twice would double the
     time of joint scoring. Raises DataLoss.
@@ -258,11 +258,11 @@ def candidate_parts(value: Buffer) -> CandidateParts:
         (width, height),
         floats[:vectors].reshape(1 + count, dimension),
         floats[vectors:],
-        value[id_end : id_end + labels_bytes],
+        _labels(value[id_end : id_end + labels_bytes], count) if labels else None,
     )
 
 
-def labels_of(coded: Buffer, count: int) -> tuple[str | None, ...]:
+def _labels(coded: Buffer, count: int) -> tuple[str | None, ...]:
     """Of the n entities of a record, from what it holds as JSON. Raises DataLoss when that is damaged."""
     if not coded:
         return (None,) * count
