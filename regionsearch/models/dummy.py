@@ -155,9 +155,17 @@ class DummySegmenter:
         check_limit(limit)
         return [self._propose(image, limit) for image in images]
 
-    def prompt(self, image: Image, region: RegionPrompt, features: DenseFeatures | None = None) -> Mask:
+    def prompt(
+        self,
+        image: Image,
+        region: RegionPrompt,
+        features: DenseFeatures | None = None,
+        *,
+        refine: bool = False,
+    ) -> Mask:
         """An outline means itself, whatever points are beside it; points mean the area that holds all
-        positive and no negative ones.
+        positive and no negative ones. With `refine` a box alone means the largest area that lies in it for
+        the most part; the box itself where there is none.
 
         Raises InvalidRegion, naming the point, for one on the background or on another area.
         """
@@ -166,7 +174,8 @@ class DummySegmenter:
         if region.mask is not None:
             return region.mask
         if region.box is not None:
-            return Mask.from_box(region.box, image.height, image.width)
+            box = Mask.from_box(region.box, image.height, image.width)
+            return _area_within(image, box) if refine and not region.points else box
         if region.polygon is not None:
             return Mask.from_polygon(region.polygon, image.height, image.width)
         areas, _ = _areas(image)
@@ -197,6 +206,16 @@ class DummySegmenter:
             if not point.positive and label == meant:
                 raise InvalidRegion(f"point {point} is negative, but on the thing itself", field="region")
         return Mask.from_array(areas == meant)
+
+
+def _area_within(image: Image, box: Mask) -> Mask:
+    """The area with the most pixels in a box, of those with at least half of them there; or the box."""
+    areas, count = _areas(image)
+    within = np.bincount(areas[box.to_array()], minlength=count + 1)
+    sizes = np.bincount(areas.ravel(), minlength=count + 1)
+    within[0] = 0
+    within[2 * within < sizes] = 0
+    return Mask.from_array(areas == within.argmax()) if within.any() else box
 
 
 def _areas(image: Image) -> tuple[NDArray[np.int32], int]:

@@ -100,7 +100,7 @@ def measure_background(collection: Collection, embedder: Embedder) -> Collection
     else:
         shipped = embedder.info.background
         signals.update({name: shipped[name] for name in ("text_entity", "text_image") if name in shipped})
-    return CollectionBackground(signals, images, _version(images, signals))
+    return CollectionBackground({**UNMEASURED, **signals}, images, _version(images, signals))
 
 
 def _readable(collection: Collection, numbers: list[int]) -> list[Candidate]:

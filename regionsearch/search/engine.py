@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
-from regionsearch.collection import Candidates, Collection, ImageRecord
+from regionsearch.collection import Collection
 from regionsearch.config import Limits
-from regionsearch.errors import ReadOnly
-from regionsearch.ingest.pinning import check_models
+from regionsearch.errors import RegionSearchError
 from regionsearch.models.registry import ModelRegistry
-from regionsearch.search.answer import Answer, Hit, MatchedEntity
-from regionsearch.search.background import (
-    LEAST_IMAGES,
-    CollectionBackground,
-    is_due,
-    measure_background,
-    shipped_background,
-)
-from regionsearch.search.encoding import EncodedQuery, encode, indexed_image
-from regionsearch.search.first_phase import candidate_numbers
-from regionsearch.search.joint_scoring import JointQuestion, JointScores, ranking, score_jointly, score_of
+from regionsearch.search.answer import Answer, Hit
+from regionsearch.search.background import CollectionBackground
+from regionsearch.search.calibration import Calibrator, QueryFacts
+from regionsearch.search.encoding import EncodedQuery, Encoder
+from regionsearch.search.first_phase import Arms
+from regionsearch.search.hits import Found, find_hits
+from regionsearch.search.indexed_things import IndexedThings, find_indexed
+from regionsearch.search.pages import page_of, token_of
+from regionsearch.search.prepared import PreparedCollections
+from regionsearch.search.presets import effort_of
 from regionsearch.search.query import Query, Rerank
 from regionsearch.search.query_checks import check_query
+from regionsearch.search.query_parts import has_image, kind_of
 from regionsearch.search.rerank import answer_again, check_pixels_kept, query_input, read_again
-from regionsearch.search.scoring import shipped_scoring
+from regionsearch.search.scoring import Scoring, shipped_scoring
+from regionsearch.search.second_phase import Scorer
 from regionsearch.search.stopwatch import Stopwatch
+from regionsearch.search.widening import Widening, block_ends
 
 ATTEMPTS = 5
 """Searches of one query at most, when images vanish from under it."""
+Texts = Mapping[str, NDArray[np.float32]]
+"""Vectors of texts that were embedded before, by their words."""
 
 
 def encoding_at_once() -> int:
@@ -47,71 +50,164 @@ class SearchEngine:
     """Searches any number of collections with the models of one registry. Thread-safe.
 
     A collection's models are loaded and checked against its fingerprints when it is first searched.
+    scoring: the weights and the calibration that make scores; None: those that ship with the package.
     """
 
-    def __init__(self, models: ModelRegistry, limits: Limits | None = None) -> None:
+    def __init__(
+        self, models: ModelRegistry, limits: Limits | None = None, *, scoring: Scoring | None = None
+    ) -> None:
         self._models = models
         self._limits = limits or Limits()
-        self._lock = threading.Lock()
-        self._opened: WeakKeyDictionary[Collection, _Opened] = WeakKeyDictionary()
+        self._scoring = scoring or shipped_scoring()
+        self._scored_by = json.dumps(self._scoring.to_json(), sort_keys=True)
+        self._prepared = PreparedCollections(models)
         self._encoding = threading.BoundedSemaphore(encoding_at_once())
 
     def prepare(self, collection: Collection) -> None:
         """Loads and checks the models and brings the background statistics up to date, so that the
         next search need not. Raises FingerprintMismatch, ModelNotFound, ModelUnavailable."""
-        opened = self._open(collection)
-        with opened.measuring:
-            self._refresh(collection, opened)
+        self._prepared.prepare(collection)
 
     def search(self, collection: Collection, query: Query) -> Answer:
-        """Answers with exactly `query.limit` images whenever the collection has that many.
+        """Answers with exactly `query.limit` hits whenever the collection has so many that qualify.
 
-        The same query to the same content gives the same answer.
-        Raises InvalidRequest and its kin, ImageNotFound, what `prepare` raises, and FailedPrecondition
-        when images are to be read again whose pixels are not kept or cannot be decoded.
+        The same query to the same content gives the same answer, and the pages of one query are slices of
+        one ranking (see `widening`). Raises InvalidRequest and its kin, ImageNotFound, what `prepare` raises,
+        and FailedPrecondition when images are to be read again whose pixels are not kept or cannot be
+        decoded, or when the collection has changed since the page before.
         """
-        check_query(query, self._limits)
+        return self._search(collection, query, {})
+
+    def search_many(
+        self, collection: Collection, queries: Sequence[Query]
+    ) -> list[Answer | RegionSearchError]:
+        """Each query's answer, or why it was refused, in their order; one does not disturb the others.
+
+        The answers are those that `search` would give one by one, up to the last bits of a model that embeds
+        several texts together.
+        """
+        if not queries:
+            return []
+        texts = self._embedded_together(collection, queries)
+
+        def answered(query: Query) -> Answer | RegionSearchError:
+            try:
+                return self._search(collection, query, texts)
+            except RegionSearchError as error:
+                return error
+
+        with ThreadPoolExecutor(min(len(queries), encoding_at_once())) as threads:
+            return list(threads.map(answered, queries))
+
+    def _embedded_together(self, collection: Collection, queries: Sequence[Query]) -> Texts:
+        """The vectors of those texts that a model does not read together with pixels."""
+        texts: dict[str, None] = {}
+        for query in queries:
+            if query.text is not None and not has_image(query):
+                try:
+                    check_query(query, self._limits, self._scoring)
+                except RegionSearchError:
+                    continue  # it is refused in its own turn
+                texts[query.text] = None
+        if len(texts) < 2:
+            return {}
+        try:
+            self._prepared.background(collection)
+            with self._encoding:
+                vectors = self._models.embedder(collection.spec.embedder.name).embed_texts(list(texts))
+        except RegionSearchError:
+            # Each query meets by itself what is the matter with it, or with the collection.
+            return {}
+        return dict(zip(texts, vectors, strict=True))
+
+    def _search(self, collection: Collection, query: Query, texts: Texts) -> Answer:
+        check_query(query, self._limits, self._scoring)
         if query.rerank is not None:
             check_pixels_kept(collection)
         stopwatch = Stopwatch()
         # Before models load, which may take minutes: a misspelt id is refused at once.
-        indexed = indexed_image(query, collection, stopwatch)
-        background = self._background(collection)
-        profile = shipped_scoring().profile(query.weights)
+        indexed = find_indexed(query, collection, stopwatch)
+        background = self._prepared.background(collection)
+        # Before anything is read of it: a page that a write overtook is not continued.
+        stats = collection.stats
+        searched = f"{collection.number} {stats.generation} {background.version} {self._scored_by}"
+        page = page_of(query, searched)
         with self._encoding:
-            encoded = encode(query, indexed, collection, self._models, self._limits, stopwatch)
-        own = -1 if query.include_self else encoded.own_number
-        wanted = query.limit if query.rerank is None else max(query.limit, query.rerank.top_n)
-        question = JointQuestion.of(encoded.vectors)
+            encoder = Encoder(collection, self._models, self._limits, texts)
+            encoded = encoder.encode(query, indexed, stopwatch)
+        read = 0 if query.rerank is None else query.rerank.top_n
+        start, stop = (page - 1) * query.limit, page * query.limit
+        # What is read again finds its place among all of it.
+        wanted = slice(0, max(stop, read)) if start < read else slice(start, stop)
         for _ in range(ATTEMPTS):
-            found = _Found()
-            numbers = candidate_numbers(collection, encoded.vectors, wanted, own, stopwatch)
-            with stopwatch.stage("fetch"):
-                candidates = collection.candidates(numbers.tolist(), compared_with=question.vectors)
-            if candidates:
-                with stopwatch.stage("joint"):
-                    scores = score_jointly(candidates, question, background.signals, profile)
-                    order = ranking(scores.totals, candidates.image_ids)
-                with stopwatch.stage("fetch"):
-                    found = _found(collection, candidates, scores, order, wanted)
-            if len(found.hits) == min(wanted, len(numbers)):
+            scorer = self._scorer(collection, query, indexed, encoded, background, stopwatch)
+            widening = self._widening(query, scorer, indexed, encoded, stats.images)
+            found = find_hits(
+                collection,
+                widening,
+                scorer,
+                list(block_ends(page, query.limit, read)),
+                wanted,
+                query.all_entities,
+                stopwatch,
+            )
+            if found.complete:
                 break
             # Images were replaced or deleted between the arms and the answer: those that took their
             # place are found by asking again.
         hits = found.hits
-        if query.rerank is not None and hits:
+        if query.rerank is not None and start < read and hits:
             with stopwatch.stage("rerank"), self._encoding:
-                hits = self._read_again(collection, query, query.rerank, encoded, found)
+                hits = self._read_again(collection, query, query.rerank, encoded, found, widening.calibrator)
+        more = widening.has_more(stop)
         return Answer(
-            hits[: query.limit],
+            hits[start - wanted.start : stop - wanted.start],
             encoded.regions,
             stopwatch.milliseconds,
             background.version,
             collection.spec.name,
+            calibration=self._scoring.version,
+            next_page_token=token_of(page + 1, query, searched) if more else "",
         )
 
+    def _scorer(
+        self,
+        collection: Collection,
+        query: Query,
+        indexed: IndexedThings,
+        encoded: EncodedQuery,
+        background: CollectionBackground,
+        stopwatch: Stopwatch,
+    ) -> Scorer:
+        kind = kind_of(query) if query.per_kind_weights else None
+        return Scorer(
+            collection=collection,
+            question=encoded.question,
+            background=background.signals,
+            profile=self._scoring.profile(query.weights, kind),
+            placements=query.placements,
+            left_out=frozenset(indexed.left_out),
+            stopwatch=stopwatch,
+        )
+
+    def _widening(
+        self, query: Query, scorer: Scorer, indexed: IndexedThings, encoded: EncodedQuery, images: int
+    ) -> Widening:
+        effort = effort_of(query)
+        left_out = frozenset(indexed.left_out.values())
+        arms = Arms.of(scorer.collection, encoded, left_out, scorer.stopwatch, apart=effort.apart)
+        facts = QueryFacts(kind_of(query), query.text or "", images, np.empty(0))
+        calibration = self._scoring.calibration
+        return Widening(arms, scorer, effort, calibration, facts, query.group_by, query.min_score)
+
     def _read_again(
-        self, collection: Collection, query: Query, asked: Rerank, encoded: EncodedQuery, found: _Found
+        self,
+        collection: Collection,
+        query: Query,
+        asked: Rerank,
+        encoded: EncodedQuery,
+        found: Found,
+        calibrator: Calibrator,
     ) -> tuple[Hit, ...]:
         embedder = self._models.embedder(collection.spec.embedder.name)
         question = query_input(query, encoded, embedder.info.accepts)
@@ -119,120 +215,4 @@ class SearchEngine:
         instruction = query.text if asked.method == "pairwise_instructed" else None
         records = found.records[: asked.top_n]
         reading = read_again(collection, embedder, question, records, entities, instruction)
-        return answer_again(found.hits, found.totals, reading, asked.weight)
-
-    def _open(self, collection: Collection) -> _Opened:
-        with self._lock:
-            opened = self._opened.setdefault(collection, _Opened())
-        # Loading one collection's models and index keeps nobody from searching another.
-        with opened.opening:
-            if opened.shipped is None:
-                embedder = self._models.embedder(collection.spec.embedder.name)
-                check_models(collection.spec, embedder)
-                collection.load()
-                stored = collection.background()
-                opened.measured = None if stored is None else CollectionBackground.from_json(stored)
-                opened.shipped = shipped_background(embedder)
-        return opened
-
-    def _background(self, collection: Collection) -> CollectionBackground:
-        """What standardises the signals now; while another thread measures, what is at hand goes on
-        serving."""
-        opened = self._open(collection)
-        if opened.measuring.acquire(blocking=False):
-            try:
-                self._refresh(collection, opened)
-            finally:
-                opened.measuring.release()
-        shipped, measured = opened.shipped, opened.measured
-        if shipped is None:
-            raise AssertionError("an opened collection knows what its embedder ships")
-        return shipped if measured is None or collection.stats.images < LEAST_IMAGES else measured
-
-    def _refresh(self, collection: Collection, opened: _Opened) -> None:
-        if not is_due(opened.measured, collection.stats.images):
-            return
-        stored = collection.background()
-        if stored is not None:
-            # Another process may have measured since we looked.
-            opened.measured = CollectionBackground.from_json(stored)
-            if not is_due(opened.measured, collection.stats.images):
-                return
-        embedder = self._models.embedder(collection.spec.embedder.name)
-        opened.measured = measure_background(collection, embedder)
-        if opened.measured is not None:
-            try:
-                collection.set_background(opened.measured.to_json())
-            except ReadOnly:
-                # A reader keeps its statistics to itself: only a writer can store them for all.
-                return
-
-
-@dataclass(slots=True)
-class _Opened:
-    """What the engine knows of a collection. shipped: None until its models are loaded and checked."""
-
-    shipped: CollectionBackground | None = None
-    measured: CollectionBackground | None = None
-    opening: threading.Lock = field(default_factory=threading.Lock)
-    measuring: threading.Lock = field(default_factory=threading.Lock)
-
-
-@dataclass(frozen=True, eq=False)
-class _Found:
-    """The best of the joint ranking, best first: what an answer shows of each, its record, and its
-    weighted sum (n,) float64."""
-
-    hits: tuple[Hit, ...] = ()
-    records: tuple[ImageRecord, ...] = ()
-    totals: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-
-
-def _found(
-    collection: Collection,
-    candidates: Candidates,
-    scores: JointScores,
-    order: Sequence[int],
-    wanted: int,
-) -> _Found:
-    """The best `wanted` candidates.
-
-    An image deleted since it was scored is passed over for the next best.
-    """
-    live: list[tuple[int, ImageRecord]] = []
-    for start in range(0, len(order), wanted):
-        places = order[start : start + wanted]
-        records = collection.records([candidates.numbers[place] for place in places])
-        there = [(place, record) for place, record in zip(places, records, strict=True) if record is not None]
-        live += there[: wanted - len(live)]
-        if len(live) == wanted:
-            break
-    return _Found(
-        tuple(_hit(record, scores, place) for place, record in live),
-        tuple(record for _, record in live),
-        scores.totals[[place for place, _ in live]],
-    )
-
-
-def _hit(record: ImageRecord, scores: JointScores, place: int) -> Hit:
-    index = int(scores.matches[place, 0])
-    entities = record.entities
-    x0, y0, x1, y1 = (float(value) for value in entities.boxes[index])
-    entity = MatchedEntity(
-        index=index,
-        box=(x0, y0, x1, y1),
-        area=float(entities.areas[index]),
-        objectness=float(entities.objectness[index]),
-        label=entities.labels[index],
-        label_source=entities.label_sources[index],
-        mask=entities.masks[index],
-    )
-    return Hit(
-        image_id=record.image_id,
-        width=record.width,
-        height=record.height,
-        score=score_of(float(scores.totals[place])),
-        parts=scores.parts(place),
-        entity=entity,
-        payload=record.payload,
-    )
+        return answer_again(found.hits, found.totals, reading, asked.weight, calibrator)

@@ -2,38 +2,89 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.collection import Collection
-from regionsearch.models.embedder import QueryVectors
+from regionsearch.search.encoding import EncodedQuery
 from regionsearch.search.stopwatch import Stopwatch
 
-CANDIDATES_PER_ARM = 50
-"""Distinct images that each arm brings at least, when the collection has them: five for every hit of
-the default limit. Twice as many make a search over 5,000 images 2 ms slower (docs/evaluation.md)."""
-CANDIDATES_PER_HIT = 2
-"""At large limits: distinct images of each arm for every image in the answer."""
+Vector = NDArray[np.float32]
 
 
-def candidate_numbers(
-    collection: Collection, vectors: QueryVectors, limit: int, own_number: int, stopwatch: Stopwatch
-) -> NDArray[np.int64]:
-    """(c,) distinct image numbers, ascending: the union of both arms without the query's own image.
+@dataclass(frozen=True, eq=False)
+class ArmAnswers:
+    """entity_ranks, global_ranks: by image number the place, from 1, among the images that the arm brought;
+    of an arm that is asked several vectors the best of its places. everything: whether the collection has no
+    other images."""
 
-    At least `limit` of them whenever the collection has that many others.
-    """
-    wanted = max(CANDIDATES_PER_ARM, CANDIDATES_PER_HIT * limit) + 1
-    with stopwatch.stage("entity_arm"):
-        by_entity = _distinct_images(collection, vectors.entity_arm, wanted)
-    with stopwatch.stage("global_arm"):
-        by_image = collection.search_images(vectors.global_arm, wanted).numbers
-    union: NDArray[np.int64] = np.union1d(by_entity, by_image)
-    others: NDArray[np.int64] = union[union != own_number]
-    return others
+    entity_ranks: Mapping[int, int]
+    global_ranks: Mapping[int, int]
+    everything: bool
+
+    @property
+    def numbers(self) -> list[int]:
+        """Distinct, ascending: the union of both arms."""
+        return sorted({*self.entity_ranks, *self.global_ranks})
 
 
-def _distinct_images(collection: Collection, vector: NDArray[np.float32], wanted: int) -> NDArray[np.int64]:
+@dataclass(frozen=True, eq=False)
+class Arms:
+    """What the arms of a collection are asked for one query. left_out: image numbers that they pass over."""
+
+    collection: Collection
+    entity: Sequence[Vector]
+    whole: Sequence[Vector]
+    left_out: Container[int]
+    left_out_count: int
+    stopwatch: Stopwatch
+
+    @staticmethod
+    def of(
+        collection: Collection,
+        encoded: EncodedQuery,
+        left_out: frozenset[int],
+        stopwatch: Stopwatch,
+        *,
+        apart: bool,
+    ) -> Arms:
+        """apart: of pixels and words together, each is asked alone as well."""
+        entity, whole = list(encoded.entity_arms), [encoded.global_arm]
+        question = encoded.question
+        if apart and question.text is not None and question.image is not None:
+            entity += [*question.regions, question.text]
+            whole += [question.image, question.text]
+        return Arms(collection, entity, whole, left_out, len(left_out), stopwatch)
+
+    def ask(self, width: int) -> ArmAnswers:
+        """Each arm brings `width` distinct images at least, for each vector that it is asked; fewer only when
+        the collection has no more."""
+        wanted = width + self.left_out_count
+        with self.stopwatch.stage("entity_arm"):
+            by_entity = [_distinct_images(self.collection, vector, wanted) for vector in self.entity]
+        with self.stopwatch.stage("global_arm"):
+            by_image = [
+                self.collection.search_images(vector, wanted).numbers.tolist() for vector in self.whole
+            ]
+        return ArmAnswers(
+            self._ranks(by_entity),
+            self._ranks(by_image),
+            everything=any(len(found) < wanted for found in by_image),
+        )
+
+    def _ranks(self, answers: Sequence[Sequence[int]]) -> dict[int, int]:
+        ranks: dict[int, int] = {}
+        for answer in answers:
+            others = (number for number in answer if number not in self.left_out)
+            for rank, number in enumerate(others, start=1):
+                ranks[number] = min(rank, ranks.get(number, rank))
+        return ranks
+
+
+def _distinct_images(collection: Collection, vector: Vector, wanted: int) -> list[int]:
     """Widens the entity arm until `wanted` distinct images are seen or no entity is left.
 
     Many entities of one image can crowd the top, so how many rows are enough is not known before.
@@ -45,5 +96,5 @@ def _distinct_images(collection: Collection, vector: NDArray[np.float32], wanted
         distinct = list(dict.fromkeys(found.tolist()))
         if len(distinct) >= wanted or len(found) < rows:
             # More than wanted would only cost scoring time.
-            return np.array(distinct[:wanted], dtype=np.int64)
+            return distinct[:wanted]
         rows *= 4

@@ -2,79 +2,36 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from regionsearch.config import Limits
 from regionsearch.errors import InvalidRequest
-from regionsearch.search.query import MAX_RERANKED, RERANK_METHODS, Query, Rerank
-from regionsearch.search.weights import MAX_WEIGHT, resolve_weights
+from regionsearch.search.control_checks import check_control
+from regionsearch.search.placement_checks import check_placements
+from regionsearch.search.query import Example, Query
+from regionsearch.search.query_parts import has_image, matches_of
+from regionsearch.search.scoring import Scoring, shipped_scoring
 
 LEAST_VECTOR_LENGTH = 1e-6
 """Shorter vectors have no direction that rounding has not made up."""
 
 
-def check_query(query: Query, limits: Limits) -> None:
+def check_query(query: Query, limits: Limits, scoring: Scoring | None = None) -> None:
     """Raises InvalidRequest, naming the field, when parts of the query are missing, contradict each
-    other or break a limit."""
-    has_pixels = query.image is not None or query.encoded_image is not None
-    sources = {
-        "image": has_pixels,
-        "image_id": query.image_id is not None,
-        "vector": query.vector is not None,
-    }
-    given = [name for name, present in sources.items() if present]
-    if len(given) > 1:
-        raise InvalidRequest(f"give one of {' and '.join(given)}, not both", field=given[1])
-    if query.image is not None and query.encoded_image is not None:
-        raise InvalidRequest("give the image decoded or encoded, not both", field="image")
-    if not given and query.text is None:
-        raise InvalidRequest(
-            "the query is empty: give an image, an image_id, a vector or a text", field="query"
-        )
-    if query.regions and not has_pixels:
-        raise InvalidRequest(
-            "a region needs the image that it points into"
-            + ("; of an indexed image, give an entity" if query.image_id is not None else ""),
-            field="regions",
-        )
-    for entity in query.entities:
-        if query.image_id is None:
-            raise InvalidRequest("an entity needs the image_id of its image", field="entity")
-        if entity < 0:
-            raise InvalidRequest(f"entity is {entity}; ordinals start at 0", field="entity")
-    if query.include_self and query.image_id is None:
-        raise InvalidRequest("include_self needs an image_id", field="include_self")
-    if query.vector is not None and query.text is not None:
-        raise InvalidRequest("give a vector or a text, not both", field="vector")
-    if query.rerank is not None:
-        if query.vector is not None:
-            raise InvalidRequest(
-                "a vector cannot be read together with a candidate; rerank needs an image, an image_id or a "
-                "text",
-                field="rerank",
-            )
-        _check_rerank(query.rerank)
-        if query.rerank.method == "pairwise_instructed":
-            _check_instructed(query)
+    other or break a limit. scoring: whose weights it is scored with; None: the shipped ones."""
+    _check_sources(query)
+    _check_regions(query, limits)
+    _check_entities(query, limits)
+    _check_examples(query, limits)
     _check_text(query.text, limits)
-    if not 1 <= query.limit <= limits.hits:
-        raise InvalidRequest(
-            f"limit is {query.limit}; it must be between 1 and {limits.hits} (limits.hits)", field="limit"
-        )
     if query.encoded_image is not None and len(query.encoded_image) > limits.image_bytes:
         raise InvalidRequest(
             f"the query image has {len(query.encoded_image)} bytes; "
             f"the limit is {limits.image_bytes} (limits.image_bytes)",
             field="image",
         )
-    weights = resolve_weights(query.weights)
-    names = parts_of(query)
-    if not any(weights[name] > 0 for name in names):
-        raise InvalidRequest(
-            f"weights: every part of this query ({', '.join(names)}) has weight 0", field="weights"
-        )
+    check_placements(query.placements, matches_of(query))
+    check_control(query, limits, shipped_scoring() if scoring is None else scoring)
 
 
 def check_vector(vector: np.ndarray[tuple[int, ...], np.dtype[np.float32]], dimension: int) -> None:
@@ -89,48 +46,94 @@ def check_vector(vector: np.ndarray[tuple[int, ...], np.dtype[np.float32]], dime
         raise InvalidRequest("the vector is zero or not finite", field="vector")
 
 
-def parts_of(query: Query) -> tuple[str, ...]:
-    """Which signals a query has: pixels bring `entity` and `global`, words the two text signals."""
-    pixels = any(
-        part is not None for part in (query.image, query.encoded_image, query.image_id, query.vector)
+def _check_sources(query: Query) -> None:
+    sources = {
+        "image": has_image(query),
+        "image_id": query.image_id is not None,
+        "vector": query.vector is not None,
+    }
+    given = [name for name, present in sources.items() if present]
+    if len(given) > 1:
+        raise InvalidRequest(f"give one of {' and '.join(given)}, not both", field=given[1])
+    if query.image is not None and query.encoded_image is not None:
+        raise InvalidRequest("give the image decoded or encoded, not both", field="image")
+    if query.vector is not None and query.text is not None:
+        raise InvalidRequest("give a vector or a text, not both", field="vector")
+    if given or query.text is not None or query.liked:
+        return
+    if query.disliked:
+        raise InvalidRequest(
+            "disliked examples say what is not wanted; give also an image, an image_id, a vector, a text or "
+            "liked examples",
+            field="disliked",
+        )
+    raise InvalidRequest(
+        "the query is empty: give an image, an image_id, a vector, a text or liked examples", field="query"
     )
-    return (("entity", "global") if pixels else ()) + (
-        ("text_entity", "text_image") if query.text is not None else ()
-    )
 
 
-def _check_rerank(rerank: Rerank) -> None:
-    if rerank.method not in RERANK_METHODS:
+def _check_regions(query: Query, limits: Limits) -> None:
+    if query.regions and not has_image(query):
         raise InvalidRequest(
-            f"rerank: there is no method {rerank.method!r}; there is: {', '.join(RERANK_METHODS)}",
-            field="rerank.method",
+            "a region needs the image that it points into"
+            + ("; of an indexed image, give an entity" if query.image_id is not None else ""),
+            field="regions",
         )
-    if not 1 <= rerank.top_n <= MAX_RERANKED:
+    if len(query.regions) > limits.regions:
         raise InvalidRequest(
-            f"rerank: top_n is {rerank.top_n}; it must be between 1 and {MAX_RERANKED}", field="rerank.top_n"
+            f"the query has {len(query.regions)} regions; the limit is {limits.regions} (limits.regions)",
+            field="regions",
         )
-    # A weight of 0 would pay for a reading that changes nothing.
-    if not (math.isfinite(rerank.weight) and 0 < rerank.weight <= MAX_WEIGHT):
-        raise InvalidRequest(
-            f"rerank: weight is {rerank.weight}; it must be above 0 and at most {MAX_WEIGHT:g}",
-            field="rerank.weight",
-        )
+    for number, region in enumerate(query.regions):
+        if region.refine and (region.prompt.box is None or region.prompt.points):
+            raise InvalidRequest(
+                "only a box without points can be refined to the thing within it",
+                field=f"regions[{number}].refine",
+            )
 
 
-def _check_instructed(query: Query) -> None:
-    """Raises InvalidRequest where the words on the candidates' side would be missing or say nothing."""
-    if query.text is None:
+def _check_entities(query: Query, limits: Limits) -> None:
+    if query.entities and query.image_id is None:
+        raise InvalidRequest("an entity needs the image_id of its image", field=entity_field(query, 0))
+    if len(query.entities) > limits.regions:
         raise InvalidRequest(
-            "rerank: pairwise_instructed reads the candidates with the query's text, and it has none; "
-            "give a text, or use pairwise",
-            field="rerank.method",
+            f"the query has {len(query.entities)} entities; the limit is {limits.regions} (limits.regions)",
+            field="entities",
         )
-    if query.image is None and query.encoded_image is None and query.image_id is None:
-        raise InvalidRequest(
-            "rerank: pairwise_instructed needs a picture beside the text; words alone would be compared with "
-            "themselves; give an image or an image_id, or use pairwise",
-            field="rerank.method",
-        )
+    for number, entity in enumerate(query.entities):
+        if entity < 0:
+            raise InvalidRequest(
+                f"entity is {entity}; ordinals start at 0", field=entity_field(query, number)
+            )
+
+
+def entity_field(query: Query, number: int) -> str:
+    """A single entity has a field of its own in the API."""
+    return "entity" if len(query.entities) == 1 else f"entities[{number}]"
+
+
+def _check_examples(query: Query, limits: Limits) -> None:
+    for name, examples in (("liked", query.liked), ("disliked", query.disliked)):
+        if len(examples) > limits.examples:
+            raise InvalidRequest(
+                f"the query has {len(examples)} {name} examples; the limit is {limits.examples} "
+                "(limits.examples)",
+                field=name,
+            )
+        for number, example in enumerate(examples):
+            _check_example(example, f"{name}[{number}]")
+    for number, example in enumerate(query.disliked):
+        if example in query.liked:
+            raise InvalidRequest(
+                f"image {example.image_id!r:.300} is liked and disliked", field=f"disliked[{number}]"
+            )
+
+
+def _check_example(example: Example, path: str) -> None:
+    if not example.image_id:
+        raise InvalidRequest("an example needs an image_id", field=f"{path}.image_id")
+    if example.entity is not None and example.entity < 0:
+        raise InvalidRequest(f"entity is {example.entity}; ordinals start at 0", field=f"{path}.entity")
 
 
 def _check_text(text: str | None, limits: Limits) -> None:

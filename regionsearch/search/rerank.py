@@ -29,6 +29,7 @@ from regionsearch.images import Image, decode_image
 from regionsearch.models.embedder import Embedder, ModelInput
 from regionsearch.regions import Box, Mask, RegionPrompt
 from regionsearch.search.answer import Hit, RerankScore, UsedRegion
+from regionsearch.search.calibration import Calibrator
 from regionsearch.search.encoding import EncodedQuery
 from regionsearch.search.joint_scoring import ranking, score_of
 from regionsearch.search.query import Query
@@ -113,10 +114,19 @@ def read_again(
 
 
 def answer_again(
-    hits: Sequence[Hit], totals: NDArray[np.float64], reading: Reading, weight: float
+    hits: Sequence[Hit],
+    totals: NDArray[np.float64],
+    reading: Reading,
+    weight: float,
+    calibrator: Calibrator | None = None,
 ) -> tuple[Hit, ...]:
-    """The hits in their new order, with their new scores; hits and totals (n or more,) in the joint order."""
+    """The hits in their new order, with their new scores; hits and totals (n or more,) in the joint order.
+    calibrator: makes the scores of sums; None: their plain logistic."""
     raised = reading.added_to(totals, weight)
+
+    def scored(total: float) -> float:
+        return score_of(total) if calibrator is None else float(calibrator.scores(np.array([total]))[0])
+
     found = {
         place: RerankScore(cosine, above, weight, hits[place].score, place + 1)
         for place, cosine, above in zip(
@@ -124,7 +134,7 @@ def answer_again(
         )
     }
     return tuple(
-        replace(hits[place], score=score_of(float(raised[place])), rerank=found.get(place))
+        replace(hits[place], score=scored(float(raised[place])), rerank=found.get(place))
         for place in ranking(raised, [hit.image_id for hit in hits])
     )
 

@@ -20,7 +20,7 @@ from regionsearch.ingest import collection_spec
 from regionsearch.models.embedder import Embedder, EncodableQuery, QueryVectors
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.regions import Box, Mask, Point, RegionPrompt
-from regionsearch.search import Query, SearchEngine
+from regionsearch.search import Query, QueryRegion, SearchEngine
 from regionsearch.search.background import CollectionBackground, is_due, neutral_phrases
 from regionsearch.search.engine import encoding_at_once
 from regionsearch.search.joint_scoring import JointQuestion, ranking, score_jointly
@@ -79,7 +79,7 @@ def test_the_answer_is_what_scoring_every_image_would_give(
     collection: Collection, engine: SearchEngine
 ) -> None:
     record = collection.get("0042")
-    answer = engine.search(collection, Query(image_id="0042", entity=0, limit=300))
+    answer = engine.search(collection, Query(image_id="0042", entities=(0,), limit=300))
     stored = collection.background()
     assert stored is not None
     background = CollectionBackground.from_json(stored)
@@ -112,7 +112,7 @@ def test_an_answer_has_exactly_limit_images_whenever_they_exist(
 def test_an_image_is_among_its_own_answers_only_when_asked(
     collection: Collection, engine: SearchEngine
 ) -> None:
-    with_self = engine.search(collection, Query(image_id="0005", entity=0, include_self=True))
+    with_self = engine.search(collection, Query(image_id="0005", entities=(0,), include_self=True))
     assert with_self.hits[0].image_id == "0005"
     without = engine.search(collection, Query(image_id="0005", limit=1000))
     assert "0005" not in {hit.image_id for hit in without.hits}
@@ -140,7 +140,9 @@ def test_entities_of_one_image_do_not_crowd_out_others(
 
 
 def test_the_same_question_gets_the_same_answer(collection: Collection, engine: SearchEngine) -> None:
-    query = Query(image=scene(), region=RegionPrompt(points=(Point(12, 12),)), text="red", limit=50)
+    query = Query(
+        image=scene(), regions=(QueryRegion(RegionPrompt(points=(Point(12, 12),))),), text="red", limit=50
+    )
     first, second = engine.search(collection, query), SearchEngine(MODELS).search(collection, query)
     assert [(h.image_id, h.score, h.entity.index) for h in first.hits] == [
         (h.image_id, h.score, h.entity.index) for h in second.hits
@@ -148,17 +150,19 @@ def test_the_same_question_gets_the_same_answer(collection: Collection, engine: 
 
 
 def test_a_point_means_the_thing_that_it_lies_on(collection: Collection, engine: SearchEngine) -> None:
-    answer = engine.search(collection, Query(image=scene(), region=RegionPrompt(points=(Point(40, 30),))))
+    answer = engine.search(
+        collection, Query(image=scene(), regions=(QueryRegion(RegionPrompt(points=(Point(40, 30),))),))
+    )
     (used,) = answer.regions
     assert used.mask.box().as_tuple() == (30, 22, 52, 36)
-    assert set(answer.hits[0].parts) == {"entity", "global"}
+    assert set(answer.hits[0].parts) == {"entity", "global", "objectness"}
 
 
 def test_pixels_and_words_bring_all_four_parts(collection: Collection, engine: SearchEngine) -> None:
     region = RegionPrompt(box=Box(0.1, 0.1, 0.4, 0.5))
-    query = Query(image=scene(), region=region, region_is_normalised=True, text="blue")
+    query = Query(image=scene(), regions=(QueryRegion(region, normalised=True),), text="blue")
     answer = engine.search(collection, query)
-    assert set(answer.hits[0].parts) == {"entity", "global", "text_entity", "text_image"}
+    assert set(answer.hits[0].parts) == {"entity", "global", "text_entity", "text_image", "objectness"}
     x0, y0, x1, y1 = answer.regions[0].mask.box().as_tuple()
     assert (x0, y0, x1, y1) == (6, 4, 24, 20)
 
@@ -166,8 +170,12 @@ def test_pixels_and_words_bring_all_four_parts(collection: Collection, engine: S
 def test_weights_of_a_request_change_the_ranking_and_are_shown(
     collection: Collection, engine: SearchEngine
 ) -> None:
-    by_entity = engine.search(collection, Query(image_id="0001", entity=0, weights={"global": 0.0}, limit=20))
-    by_image = engine.search(collection, Query(image_id="0001", entity=0, weights={"entity": 0.0}, limit=20))
+    by_entity = engine.search(
+        collection, Query(image_id="0001", entities=(0,), weights={"global": 0.0}, limit=20)
+    )
+    by_image = engine.search(
+        collection, Query(image_id="0001", entities=(0,), weights={"entity": 0.0}, limit=20)
+    )
     assert by_entity.hits[0].parts["global"].weight == 0.0
     assert [h.image_id for h in by_entity.hits] != [h.image_id for h in by_image.hits]
     raw = [hit.parts["global"].raw for hit in by_image.hits]
@@ -179,16 +187,18 @@ def test_regions_outside_the_image_and_points_on_nothing_are_refused(
 ) -> None:
     for region in (RegionPrompt(box=Box(100, 100, 120, 120)), RegionPrompt(points=(Point(60, 5),))):
         with pytest.raises(InvalidRegion, match="60 × 40"):
-            engine.search(collection, Query(image=scene(), region=region))
+            engine.search(collection, Query(image=scene(), regions=(QueryRegion(region),)))
     with pytest.raises(InvalidRegion, match="point"):
-        engine.search(collection, Query(image=scene(), region=RegionPrompt(points=(Point(1, 1),))))
+        engine.search(
+            collection, Query(image=scene(), regions=(QueryRegion(RegionPrompt(points=(Point(1, 1),))),))
+        )
 
 
 def test_ids_and_entities_that_do_not_exist_are_named(collection: Collection, engine: SearchEngine) -> None:
     with pytest.raises(ImageNotFound, match="nobody"):
         engine.search(collection, Query(image_id="nobody"))
     with pytest.raises(InvalidRequest, match="99"):
-        engine.search(collection, Query(image_id="0001", entity=99))
+        engine.search(collection, Query(image_id="0001", entities=(99,)))
 
 
 def test_an_empty_collection_answers_with_nothing(directory: DataDirectory, engine: SearchEngine) -> None:

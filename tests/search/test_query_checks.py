@@ -11,11 +11,12 @@ from regionsearch.config import Limits
 from regionsearch.errors import InvalidRequest
 from regionsearch.images import Image
 from regionsearch.regions import Box, RegionPrompt
-from regionsearch.search.query import Query, Rerank
-from regionsearch.search.query_checks import check_query, check_vector, parts_of
+from regionsearch.search.query import Query, QueryRegion, Rerank
+from regionsearch.search.query_checks import check_query, check_vector
+from regionsearch.search.query_parts import parts_of
 
 IMAGE = Image(np.zeros((4, 4, 3), dtype=np.uint8))
-REGION = RegionPrompt(box=Box(0, 0, 2, 2))
+REGION = QueryRegion(RegionPrompt(box=Box(0, 0, 2, 2)))
 VECTOR = np.ones(3, dtype=np.float32)
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -24,10 +25,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"image": IMAGE, "encoded_image": b"x"}, "image"),
     ({"image_id": "a", "vector": VECTOR}, "vector"),
     ({"vector": VECTOR, "text": "dog"}, "vector"),
-    ({"text": "dog", "region": REGION}, "regions"),
-    ({"image_id": "a", "region": REGION}, "regions"),
-    ({"text": "dog", "entity": 0}, "entity"),
-    ({"image_id": "a", "entity": -1}, "entity"),
+    ({"text": "dog", "regions": (REGION,)}, "regions"),
+    ({"image_id": "a", "regions": (REGION,)}, "regions"),
+    ({"text": "dog", "entities": (0,)}, "entity"),
+    ({"image_id": "a", "entities": (-1,)}, "entity"),
     ({"text": "dog", "include_self": True}, "include_self"),
     ({"text": " \n"}, "text"),
     ({"text": "a\udcff"}, "text"),
@@ -42,7 +43,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"vector": VECTOR, "rerank": Rerank()}, "rerank"),
     ({"text": "dog", "rerank": Rerank("twice")}, "rerank.method"),
     ({"image": IMAGE, "rerank": Rerank("pairwise_instructed")}, "rerank.method"),
-    ({"image_id": "a", "entity": 0, "rerank": Rerank("pairwise_instructed")}, "rerank.method"),
+    ({"image_id": "a", "entities": (0,), "rerank": Rerank("pairwise_instructed")}, "rerank.method"),
     ({"text": "dog", "rerank": Rerank("pairwise_instructed")}, "rerank.method"),
     ({"text": "dog", "rerank": Rerank(top_n=0)}, "rerank.top_n"),
     ({"text": "dog", "rerank": Rerank(top_n=257)}, "rerank.top_n"),
@@ -62,8 +63,8 @@ def test_a_query_that_cannot_be_answered_names_the_field_at_fault(parts: dict[st
     "parts",
     [
         {"text": "dog"},
-        {"image": IMAGE, "region": REGION, "text": "dog"},
-        {"image_id": "a", "entity": 3, "include_self": True},
+        {"image": IMAGE, "regions": (REGION,), "text": "dog"},
+        {"image_id": "a", "entities": (3,), "include_self": True},
         {"vector": VECTOR, "limit": 1000},
         {"text": "dog", "weights": {"text_entity": 0.0}},
         {"text": "dog", "limit": 1000, "rerank": Rerank(top_n=256, weight=1000.0)},
@@ -78,9 +79,9 @@ def test_a_query_that_makes_sense_is_let_through(parts: dict[str, Any]) -> None:
 
 
 def test_pixels_and_words_bring_their_own_signals() -> None:
-    assert parts_of(Query(text="dog")) == ("text_entity", "text_image")
-    assert parts_of(Query(image_id="a")) == ("entity", "global")
-    assert parts_of(Query(image=IMAGE, text="dog")) == ("entity", "global", "text_entity", "text_image")
+    assert parts_of(Query(text="dog")) == ("text_entity", "text_image", "objectness")
+    assert parts_of(Query(image_id="a")) == ("entity", "global", "objectness")
+    assert parts_of(Query(image=IMAGE, text="dog"))[:4] == ("entity", "global", "text_entity", "text_image")
 
 
 @pytest.mark.parametrize("vector", [np.ones(4), np.zeros(3), np.array([1, np.nan, 0])])

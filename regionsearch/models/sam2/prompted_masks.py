@@ -20,9 +20,9 @@ from regionsearch.models.sam2.prompt_decoder import (
 from regionsearch.regions import Box, Mask, Point, RegionPrompt
 
 
-def needs_features(region: RegionPrompt, options: MaskOptions) -> bool:
+def needs_features(region: RegionPrompt, *, refine_boxes: bool) -> bool:
     """Whether SAM has to look at the picture at all: an outline alone mostly means itself."""
-    return bool(region.points) or (region.box is not None and options.box == "refine")
+    return bool(region.points) or (region.box is not None and refine_boxes)
 
 
 def outline_of(region: RegionPrompt, height: int, width: int) -> Mask | None:
@@ -41,7 +41,7 @@ def prompted_mask(
 
     * One point: of SAM's three masks the one with the highest predicted IoU; the next one when that does
       not hold the point. Several: its single mask, and the three after it.
-    * A box: its single mask.
+    * A box: its single mask; the box itself where its masks are empty.
     * An outline with points: SAM is told both (a polygon or mask as its low-resolution mask), and
       the answer is clipped to the outline.
 
@@ -64,6 +64,8 @@ def prompted_mask(
         if pixels.any() and _unmet(region.points, pixels) is None:
             return Mask.from_array(pixels)
         seen.append(Mask.from_array(pixels))
+    if outline is not None and not region.points:
+        return outline
     raise _nothing_there(region, seen)
 
 
@@ -121,8 +123,6 @@ def _nothing_there(region: RegionPrompt, seen: Sequence[Mask]) -> InvalidRegion:
     for point in positive:
         if all(_unmet([point], pixels) is not None for pixels in dense):
             return InvalidRegion(f"nothing lies at point {point}: no mask holds it")
-    if not region.points:
-        return InvalidRegion(f"nothing lies in box {region.box}: the mask found there is empty")
     named = ", ".join(str(point) for point in positive)
     negative = ", ".join(str(point) for point in region.points if not point.positive)
     if not positive:

@@ -66,15 +66,24 @@ class Sam2Segmenter:
         passes = self._passes(images, features)
         return [automatic_masks(self._decoder, own, self._options, limit) for own in passes]
 
-    def prompt(self, image: Image, region: RegionPrompt, features: DenseFeatures | None = None) -> Mask:
+    def prompt(
+        self,
+        image: Image,
+        region: RegionPrompt,
+        features: DenseFeatures | None = None,
+        *,
+        refine: bool = False,
+    ) -> Mask:
         """The mask that the region means, of the image's size; see `prompted_masks.prompted_mask`. An
-        outline alone means itself, and SAM does not run; with box=refine a box means what SAM finds in it.
+        outline alone means itself, and SAM does not run; with `refine`, or for a segmenter with box=refine
+        always, a box means what SAM finds in it, and itself where SAM finds nothing.
 
         Raises InvalidRegion when the region leaves the image, or nothing lies there.
         """
         region = validate_within(region, image.height, image.width)
         outline = outline_of(region, image.height, image.width)
-        if outline is not None and not needs_features(region, self._options):
+        refined = refine or self._options.box == "refine"
+        if outline is not None and not needs_features(region, refine_boxes=refined):
             return outline
         (own,) = self._passes([image], None if features is None else [features])
         return prompted_mask(self._decoder, own, region, self._options)

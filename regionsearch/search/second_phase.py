@@ -1,0 +1,116 @@
+"""Second phase: candidates are read, scored jointly, and those that do not qualify are told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regionsearch.collection import Candidates, Collection
+from regionsearch.search.agreement import EntityFacts, agreements, allowed
+from regionsearch.search.counting import wants_count, within_counts
+from regionsearch.search.joint_scoring import Background, JointQuestion, JointScores, score_jointly
+from regionsearch.search.placement import Placement
+from regionsearch.search.scoring import ScoringProfile
+from regionsearch.search.stopwatch import Stopwatch
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredImages:
+    """c images. qualified: (c,) whether each may be in the answer: it has distinct entities that may be the
+    matches, as many of them as are wanted, and is not left out."""
+
+    numbers: Sequence[int]
+    image_ids: Sequence[str]
+    scores: JointScores
+    qualified: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """Scores images of a collection for one query. placements: none, or one for each match. left_out: ids
+    that are no hits."""
+
+    collection: Collection
+    question: JointQuestion
+    background: Background
+    profile: ScoringProfile
+    placements: Sequence[Placement]
+    left_out: frozenset[str]
+    stopwatch: Stopwatch
+
+    def score(self, numbers: Sequence[int]) -> ScoredImages | None:
+        """Those of the images that are still there; None when all are gone."""
+        with self.stopwatch.stage("fetch"):
+            candidates = self.collection.candidates(
+                numbers,
+                compared_with=self.question.vectors,
+                labels=any(placement.label is not None for placement in self.placements),
+            )
+        if not candidates:
+            return None
+        with self.stopwatch.stage("joint"):
+            facts = EntityFacts.of(candidates) if self.placements else None
+            scores = self._scores(candidates, facts, None)
+            qualified = scores.matched.copy()
+            if facts is not None and any(map(wants_count, self.placements)):
+                qualified &= self._within_counts(candidates, facts, scores)
+            if self.left_out:
+                qualified &= np.array([image_id not in self.left_out for image_id in candidates.image_ids])
+        return ScoredImages(candidates.numbers, candidates.image_ids, scores, qualified)
+
+    def score_entities(self, chosen: Sequence[tuple[int, int]]) -> JointScores | None:
+        """The scores of (image number, entity ordinal) pairs with just that entity as the match, in their
+        order; None when one of the images is gone."""
+        with self.stopwatch.stage("fetch"):
+            found = self.collection.candidates(list(dict.fromkeys(number for number, _ in chosen)))
+        place_of = {number: place for place, number in enumerate(found.numbers)}
+        if any(number not in place_of for number, _ in chosen):
+            return None
+        with self.stopwatch.stage("joint"):
+            candidates = Candidates.of([found[place_of[number]] for number, _ in chosen])
+            starts = candidates.entity_starts
+            only = np.zeros((int(starts[-1]), 1), dtype=np.bool_)
+            only[starts[:-1] + np.array([entity for _, entity in chosen])] = True
+            facts = EntityFacts.of(candidates) if self.placements else None
+            return self._scores(candidates, facts, only)
+
+    def _scores(
+        self, candidates: Candidates, facts: EntityFacts | None, only: NDArray[np.bool_] | None
+    ) -> JointScores:
+        may = only
+        if may is None and facts is not None:
+            may = allowed(self.placements, facts)
+        return score_jointly(
+            candidates,
+            self.question,
+            self.background,
+            self.profile,
+            agreement=None if facts is None else agreements(self.placements, facts),
+            allowed=may,
+        )
+
+    def _within_counts(
+        self, candidates: Candidates, facts: EntityFacts, scores: JointScores
+    ) -> NDArray[np.bool_]:
+        """(c,) whether each image has as many such entities as every placement wants."""
+        good = np.ones(len(candidates), dtype=np.bool_)
+        for match, placement in enumerate(self.placements):
+            if not wants_count(placement):
+                continue
+            alone = scores
+            if len(self.placements) > 1:
+                # What else is asked for decides which entities are left, not how many there are of these.
+                alone = score_jointly(
+                    candidates,
+                    JointQuestion(
+                        self.question.regions[match : match + 1], self.question.image, self.question.text
+                    ),
+                    self.background,
+                    self.profile,
+                    allowed=allowed([placement], facts),
+                )
+            good &= within_counts(placement, facts, alone, self.profile.weights)
+        return good

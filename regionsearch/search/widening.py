@@ -1,0 +1,165 @@
+"""From candidates to one ranking: the arms are asked for more until enough images qualify.
+
+The ranking is made in blocks. For each block the arms are as wide as that many hits deserve, and are widened
+twofold until the block is full or the whole collection has been scored; the best that are not in an
+earlier block follow in the order of their scores, equal ones in the order of their ids. So a page is a
+slice of one ranking that every page of the same question makes in the same way, without repeats or
+omissions, and what a wider search finds late is not lost, but comes later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regionsearch.search.calibration import Calibration, Calibrator, QueryFacts
+from regionsearch.search.first_phase import ArmAnswers, Arms
+from regionsearch.search.presets import Effort
+from regionsearch.search.query import GroupBy
+from regionsearch.search.second_phase import ScoredImages, Scorer
+
+SCORED_TOGETHER = 512
+"""Images whose vectors are in memory at once: 43 MB at 33 × 640, however large the collection."""
+MATCHED = -1
+"""In place of an entity's ordinal: the entities that scoring chose."""
+
+
+class Ranked(NamedTuple):
+    """A place in the ranking; the smaller, the better. loss: the weighted sum, negated. entity: of a hit
+    that is one entity its ordinal, otherwise MATCHED. batch, place: where it was scored."""
+
+    loss: float
+    image_id: str
+    entity: int
+    batch: int
+    place: int
+
+    @property
+    def total(self) -> float:
+        return -self.loss
+
+
+class Widening:
+    """One query's candidates, as far as they have been looked at. For one thread.
+
+    min_score: the least score of what qualifies. facts: of the query, without the totals that are still to
+    be found.
+    """
+
+    def __init__(
+        self,
+        arms: Arms,
+        scorer: Scorer,
+        effort: Effort,
+        calibration: Calibration,
+        facts: QueryFacts,
+        group_by: GroupBy,
+        min_score: float,
+    ) -> None:
+        self._arms = arms
+        self._scorer = scorer
+        self._effort = effort
+        self._calibration = calibration
+        self._facts = facts
+        self._group_by = group_by
+        self._min_score = min_score
+        self._calibrator: Calibrator | None = None
+        self._seen: set[int] = set()
+        self._waiting: list[Ranked] = []
+        self._width = 0
+        self.answers = ArmAnswers({}, {}, everything=False)
+        self.batches: list[ScoredImages] = []
+        self.ranking: list[Ranked] = []
+
+    @property
+    def calibrator(self) -> Calibrator:
+        """Fitted to the first images that matched, so that a wider search scores them alike."""
+        if self._calibrator is None:
+            return self._calibration.of(self._facts)
+        return self._calibrator
+
+    def rank(self, ends: Iterable[int]) -> None:
+        """Makes the ranking's blocks: ends, ascending, of each the hits up to and with it."""
+        for end in ends:
+            width = self._effort.first_width(end)
+            if not self._width:
+                self._widen(width)
+            # Doublings alone, so that every page sees the same widths on its way.
+            while not self.answers.everything and (
+                self._width < width or len(self.ranking) + len(self._waiting) < end
+            ):
+                self._widen(2 * self._width)
+            self._waiting.sort()
+            missing = max(0, end - len(self.ranking))
+            self.ranking += self._waiting[:missing]
+            del self._waiting[:missing]
+            if self.answers.everything and not self._waiting:
+                return
+
+    def has_more(self, hits: int) -> bool:
+        """Whether there is one after so many of the ranking."""
+        while len(self.ranking) + len(self._waiting) <= hits and not self.answers.everything:
+            self._widen(2 * self._width)
+        return len(self.ranking) + len(self._waiting) > hits
+
+    def forget(self, numbers: Container[int]) -> None:
+        """Images that are gone: the next best take their places when the ranking is made again."""
+        self.ranking = [each for each in self.ranking if self.number_of(each) not in numbers]
+        self._waiting = [each for each in self._waiting if self.number_of(each) not in numbers]
+
+    def number_of(self, ranked: Ranked) -> int:
+        return self.batches[ranked.batch].numbers[ranked.place]
+
+    def _widen(self, width: int) -> None:
+        self._width = width
+        self.answers = self._arms.ask(width)
+        fresh = [number for number in self.answers.numbers if number not in self._seen]
+        self._seen.update(fresh)
+        for start in range(0, len(fresh), SCORED_TOGETHER):
+            scored = self._scorer.score(fresh[start : start + SCORED_TOGETHER])
+            if scored is not None:
+                self._add(scored)
+
+    def _add(self, scored: ScoredImages) -> None:
+        if self._calibrator is None and scored.qualified.any():
+            facts = self._facts
+            totals = scored.scores.totals[scored.qualified]
+            self._calibrator = self._calibration.of(QueryFacts(facts.kind, facts.text, facts.images, totals))
+        self.batches.append(scored)
+        self._waiting.extend(self._qualified(scored, len(self.batches) - 1))
+
+    def _qualified(self, scored: ScoredImages, batch: int) -> Iterator[Ranked]:
+        places = np.flatnonzero(scored.qualified)
+        if self._group_by == "image":
+            totals = scored.scores.totals[places]
+            entities = np.full(len(places), MATCHED)
+        else:
+            each = [scored.scores.totals_with_each(place) for place in places.tolist()]
+            allowed = [np.flatnonzero(np.isfinite(totals)) for totals in each]
+            places = np.repeat(places, [len(ordinals) for ordinals in allowed])
+            totals = _joined([totals[ordinals] for totals, ordinals in zip(each, allowed, strict=True)])
+            entities = _joined(allowed).astype(np.int64)
+        if self._min_score > 0:
+            good = self.calibrator.scores(totals) >= self._min_score
+            places, totals, entities = places[good], totals[good], entities[good]
+        for place, total, entity in zip(places.tolist(), totals.tolist(), entities.tolist(), strict=True):
+            yield Ranked(-total, scored.image_ids[place], entity, batch, place)
+
+
+def _joined(parts: list[NDArray[np.float64]] | list[NDArray[np.int64]]) -> NDArray[np.float64]:
+    return np.concatenate([np.empty(0), *parts])
+
+
+def block_ends(page: int, limit: int, read_again: int) -> Iterator[int]:
+    """How many hits the ranking has after each block, until page number `page` (from 1) is covered.
+
+    The first block holds a page and what is read again; each further block is a page.
+    """
+    end = max(limit, read_again)
+    yield end
+    while end < page * limit:
+        end += limit
+        yield end
