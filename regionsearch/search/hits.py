@@ -92,13 +92,14 @@ def _hit(
     """scores, place: of the image, or of the one entity that is the hit. with_each: what the image totals
     with each of its entities, when more of them are to be listed."""
     calibrator, answers = widening.calibrator, widening.answers
-    matched = scores.matches[place].tolist()
+    found = scores.matches(place)
+    matched = found.entities.tolist()
     others = {
         ordinal: total
         for ordinal, total in enumerate(with_each.tolist())
         if np.isfinite(total) and ordinal not in matched
     }
-    regions = zip(scores.region_raw[place].tolist(), scores.region_standardised[place].tolist(), strict=True)
+    regions = zip(found.raw.tolist(), found.standardised.tolist(), strict=True)
     return Hit(
         image_id=record.image_id,
         width=record.width,

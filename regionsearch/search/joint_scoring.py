@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +17,17 @@ from regionsearch.collection import Candidates
 from regionsearch.models.embedder import QueryVectors, SignalBackground
 from regionsearch.search.answer import PartScore
 from regionsearch.search.calibration import QueryKind
-from regionsearch.search.entity_matching import NOT_ALLOWED, distinct_rows
-from regionsearch.search.scoring import ScoringProfile
+from regionsearch.search.entity_choice import LEAST_AGREEMENT, choose_entities, log_objectness
+from regionsearch.search.entity_matching import NOT_ALLOWED, best_rows, distinct_rows
+from regionsearch.search.scoring import EntityEvidence, ScoringProfile
 
 Matrix = NDArray[np.float64]
 Background = Mapping[str, SignalBackground]
 
 WHOLE_IMAGE = -1
 """In place of an entity's ordinal, for a signal of the whole image."""
+UNKNOWN_SIZE = (np.inf, np.inf)
+"""Of a frame that no box covers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,14 +66,23 @@ class JointQuestion:
 
 
 @dataclass(frozen=True, eq=False)
+class Matches:
+    """The p entities that are shown as the matches of one candidate. entities: (p,) ordinals, all distinct.
+    raw, standardised: (r,) the cosine of each region with its entity, and the same in deviations."""
+
+    entities: NDArray[np.int64]
+    raw: NDArray[np.float64]
+    standardised: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
 class JointScores:
     """Of c candidates, s signals and p = max(r, 1) matches, in the order of the candidates.
 
     names, weights: of the s signals. raw, standardised: (c, s). measured_on: (c, s) int64, ordinal of the
     entity that a part was measured on, -1 for the whole image (of several regions: the first's).
-    matches: (c, p) int64, ordinal of the entity that each region was matched to, all distinct.
-    matched: (c,) whether there are allowed, distinct entities for all of them; other candidates must not be
-    in the answer. region_raw, region_standardised: (c, r). totals: (c,) the weighted sum, finite.
+    matched: (c,) whether there are allowed, distinct entities for all matches; other candidates must not be
+    in the answer. totals: (c,) the weighted sum, finite.
     """
 
     names: tuple[str, ...]
@@ -77,14 +90,9 @@ class JointScores:
     raw: Matrix
     standardised: Matrix
     measured_on: NDArray[np.int64]
-    matches: NDArray[np.int64]
     matched: NDArray[np.bool_]
-    region_raw: Matrix
-    region_standardised: Matrix
     totals: NDArray[np.float64]
-    _entity_values: NDArray[np.float64]
-    _entity_rows: NDArray[np.int64]
-    _entity_starts: NDArray[np.int64]
+    _entities: _Entities
 
     def parts(self, place: int) -> dict[str, PartScore]:
         """By name the signals of one candidate."""
@@ -101,20 +109,74 @@ class JointScores:
             for name, raw, standardised, weight, entity in rows
         }
 
+    def matches(self, place: int) -> Matches:
+        """The entities of one candidate that are expected to be the things asked for (`entity_choice`), which
+        may be others than those that its parts were measured on."""
+        return self._entities.matches(place)
+
     def totals_with_each(self, place: int) -> NDArray[np.float64]:
-        """(n,) float64: what the candidate would total with each of its entities as its match, -inf for one
-        that may not match. With several regions an entity stands for the region that it suits best, beside
-        the matches of the others."""
-        start, end = self._entity_starts[place : place + 2]
+        """(n,) float64: what the candidate would total were its parts measured on each of its entities, -inf
+        for one that may not match. With several regions an entity stands for the region that it suits best,
+        beside the entities of the others."""
+        entities = self._entities
+        start, end = entities.starts[place : place + 2]
         if not self.matched[place]:
             return np.full(end - start, NOT_ALLOWED)
-        rows = self._entity_rows[place]
-        # What changes when an entity takes the place of the match that it suits best.
-        matched = self._entity_values[rows, np.arange(len(rows))]
-        change = (self._entity_values[start:end] - matched).max(axis=1)
+        rows = entities.rows[place]
+        # What changes when an entity takes the place of the one that it suits best.
+        taken = entities.values[rows, np.arange(len(rows))]
+        change = (entities.values[start:end] - taken).max(axis=1)
         change[rows - start] = 0.0
         totals: NDArray[np.float64] = self.totals[place] + change
         return totals
+
+
+@dataclass(frozen=True, eq=False)
+class _Entities:
+    """What is known of all candidates' n entities, one after the other.
+
+    values: (n, p) what each says as each match, `NOT_ALLOWED` where it may not be it. rows: (c, p) those that
+    the parts were measured on. cosines, likeness: (n, p) with what is asked, raw and in deviations.
+    agreement: (n, p) or None.
+    """
+
+    candidates: Candidates
+    starts: NDArray[np.int64]
+    values: NDArray[np.float64]
+    rows: NDArray[np.int64]
+    regions: int
+    cosines: NDArray[np.float64]
+    likeness: NDArray[np.float64]
+    log_objectness: NDArray[np.float64]
+    agreement: NDArray[np.float64] | None
+    evidence: EntityEvidence
+
+    def matches(self, place: int) -> Matches:
+        start, end = self.starts[place : place + 2]
+        own = slice(start, end)
+        log_odds = self.evidence.choice * self.likeness[own]
+        log_odds = log_odds + self.evidence.objectness * self.log_objectness[own, None]
+        if self.agreement is not None:
+            log_odds = log_odds + np.log(self.agreement[own] + LEAST_AGREEMENT)
+        width, height = self.candidates.sizes[place].tolist()
+        chosen = choose_entities(
+            log_odds,
+            self.boxes[own],
+            self.values[own] > NOT_ALLOWED,
+            (width, height) if width and height else UNKNOWN_SIZE,
+        )
+        rows = self.rows[place] if chosen is None else start + chosen
+        of_regions = np.arange(self.regions)
+        return Matches(
+            rows - start,
+            self.cosines[rows[: self.regions], of_regions],
+            self.likeness[rows[: self.regions], of_regions],
+        )
+
+    @cached_property
+    def boxes(self) -> NDArray[np.float64]:
+        """(n, 4) pixels."""
+        return self.candidates.boxes.astype(np.float64)
 
 
 def standardise(raw: Matrix, background: Background, names: Sequence[str]) -> Matrix:
@@ -143,79 +205,101 @@ def score_jointly(
     wanted of the place and size of each match; None when nothing is wanted. allowed: (entity rows, p)
     whether it may be that match at all; None: all may.
 
-    The matches are the distinct entities with the highest sum of what entities say. When no signal of
-    entities has weight, the entity nearest the query is named all the same, so that a hit always has one.
+    Parts of entities are measured on the distinct allowed entities with the highest sum of what entities
+    say; several regions by the mean of theirs. Words beside pixels look for an entity of their own, any of
+    the image's: `with a person` is about something else than the region. When no signal of entities has
+    weight, the parts are of the entity nearest the query all the same.
+
+    `entity` and `text_entity` are soft maxima: the cosine of the entity that they were measured on, less
+    what a soft maximum over all entities of the image, each with a share by its objectness, lies below the
+    greatest cosine. So an image whose entities agree scores more than one with a single good one, and one
+    entity of an image counts in full.
     """
-    starts = candidates.starts - np.arange(len(candidates.starts))
+    starts = candidates.entity_starts
     own_rows = candidates.starts[:-1]
     is_entity = np.ones(int(candidates.starts[-1]), dtype=np.bool_)
     is_entity[own_rows] = False
-    weights = profile.weights
-    regions = len(question.regions)
+    weights, evidence = profile.weights, profile.evidence
+    regions, matches = len(question.regions), question.matches
 
     texts = [] if question.text is None else [question.text]
     similarities = candidates.similarities([*question.regions, *texts])
-    of_entities = similarities[is_entity].astype(np.float64)
-    of_regions = _z(of_entities[:, :regions], background, "entity")
-    signals = {"entity": of_regions / regions} if regions else {}
-    if texts:
-        signals["text_entity"] = _z(of_entities[:, -1:], background, "text_entity") / question.matches
+    cosines = similarities[is_entity].astype(np.float64)
     objectness = candidates.objectness.astype(np.float64)
-    signals["objectness"] = _z(objectness[:, None], background, "objectness") / question.matches
-    if agreement is not None:
-        signals["placement"] = _z(agreement.astype(np.float64), background, "placement") / question.matches
+    logs = log_objectness(objectness)
+    wanted = None if agreement is None else agreement.astype(np.float64)
 
-    zeros: NDArray[np.float64] = np.zeros((len(of_entities), question.matches))
-    values = sum((weights[name] * signal for name, signal in signals.items()), zeros)
-    compared = [name for name in ("entity", "text_entity") if name in signals]
-    if not any(weights[name] for name in compared):
-        values = values + sum((signals[name] for name in compared), zeros)
+    own = "entity" if regions else "text_entity"
+    compared = cosines[:, :regions] if regions else cosines
+    likeness = _z(compared, background, own)
+    about = {"objectness": objectness[:, None]}
+    if wanted is not None:
+        about["placement"] = wanted
+    values = weights[own] * likeness
+    for name, raw in about.items():
+        if weights[name]:
+            values = values + weights[name] * _z(raw, background, name)
+    values = values / matches
     if allowed is not None:
         values = np.where(allowed, values, NOT_ALLOWED)
-    rows, matched = distinct_rows(values, starts)
+    rows, matched = distinct_rows(values if weights[own] else values + likeness, starts)
 
-    places = np.arange(question.matches)
-    raws = {
-        "entity": of_entities[:, :regions],
-        "text_entity": of_entities[:, -1:],
-        "objectness": objectness[:, None],
-    }
-    if agreement is not None:
-        raws["placement"] = agreement.astype(np.float64)
-    columns: dict[str, tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]] = {}
+    def soft(column: NDArray[np.float64], name: str, at: NDArray[np.int64]) -> NDArray[np.float64]:
+        sharpness = evidence.sharpness / background[name].deviation
+        return column[at] - _shortfall(column, evidence.objectness * logs, sharpness, starts)
+
+    places = range(matches)
     first = rows[:, 0] - starts[:-1]
-    for name, signal in signals.items():
-        spread = np.broadcast_to(signal, zeros.shape)
-        raw = np.broadcast_to(raws[name], zeros.shape)
-        columns[name] = (raw[rows, places].mean(axis=1), spread[rows, places].sum(axis=1), first)
     whole = np.full(len(own_rows), WHOLE_IMAGE)
+    measured: dict[str, tuple[NDArray[np.float64], NDArray[np.int64]]] = {}
+    measured[own] = (np.mean([soft(compared[:, at], own, rows[:, at]) for at in places], axis=0), first)
+    if regions and texts:
+        nearest = best_rows(cosines[:, -1], starts)
+        measured["text_entity"] = (soft(cosines[:, -1], "text_entity", nearest), nearest - starts[:-1])
+    for name, raw in about.items():
+        spread = np.broadcast_to(raw, (len(raw), matches))
+        measured[name] = (spread[rows, np.arange(matches)].mean(axis=1), first)
     if question.image is not None:
-        raw = candidates.image_similarities(question.image).astype(np.float64)
-        columns["global"] = (raw, _z(raw, background, "global"), whole)
+        measured["global"] = (candidates.image_similarities(question.image).astype(np.float64), whole)
     if texts:
-        raw = similarities[own_rows, -1].astype(np.float64)
-        columns["text_image"] = (raw, _z(raw, background, "text_image"), whole)
+        measured["text_image"] = (similarities[own_rows, -1].astype(np.float64), whole)
 
-    names = tuple(columns)
+    names = tuple(measured)
+    raw = np.stack([measured[name][0] for name in names], axis=1)
+    standardised = standardise(raw, background, names)
     chosen = np.array([weights[name] for name in names])
-    standardised = np.stack([columns[name][1] for name in names], axis=1)
-    totals = (standardised * chosen).sum(axis=1)
-    region_rows = rows[:, :regions]
     return JointScores(
         names=names,
         weights=chosen,
-        raw=np.stack([columns[name][0] for name in names], axis=1),
+        raw=raw,
         standardised=standardised,
-        measured_on=np.stack([columns[name][2] for name in names], axis=1),
-        matches=rows - starts[:-1, None],
+        measured_on=np.stack([measured[name][1] for name in names], axis=1),
         matched=matched,
-        region_raw=of_entities[region_rows, np.arange(regions)],
-        region_standardised=of_regions[region_rows, np.arange(regions)],
-        totals=totals,
-        _entity_values=values,
-        _entity_rows=rows,
-        _entity_starts=starts,
+        totals=(standardised * chosen).sum(axis=1),
+        _entities=_Entities(
+            candidates, starts, values, rows, regions, compared, likeness, logs, wanted, evidence
+        ),
     )
+
+
+def _shortfall(
+    cosines: NDArray[np.float64],
+    log_shares: NDArray[np.float64],
+    sharpness: float,
+    starts: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """(c,) by how much the soft maximum of each image's cosines lies below the greatest of them, 0 at least.
+
+    The soft maximum is log(sum of shares x exp(sharpness x cosine)) / sharpness, the shares of one image's
+    entities adding up to 1. cosines, log_shares: (n,). sharpness: per unit of cosine.
+    """
+    counts = np.diff(starts)
+    greatest = np.maximum.reduceat(cosines, starts[:-1])
+    shares = np.exp(log_shares)
+    grown = shares * np.exp(sharpness * (cosines - np.repeat(greatest, counts)))
+    ratio = np.add.reduceat(grown, starts[:-1]) / np.add.reduceat(shares, starts[:-1])
+    shortfall: NDArray[np.float64] = -np.log(ratio) / sharpness
+    return shortfall
 
 
 def _z(raw: NDArray[np.float64], background: Background, name: str) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -21,19 +21,36 @@ MAX_WEIGHT = 1_000.0
 
 
 @dataclass(frozen=True, slots=True)
+class EntityEvidence:
+    """How an image's entities speak together.
+
+    sharpness: of the soft maximum over them, per deviation; the larger, the more the entity that is most
+    alike counts alone. objectness: exponent of an entity's objectness in its share of the soft maximum and
+    in the probability of being the thing that is meant. choice: how fast that probability grows, per
+    deviation of likeness. All above 0, objectness at least 0.
+    """
+
+    sharpness: float
+    objectness: float
+    choice: float
+
+
+@dataclass(frozen=True, slots=True)
 class ScoringProfile:
     """How one query is scored. weights: by part name, all six of them."""
 
     weights: Mapping[str, float]
+    evidence: EntityEvidence
 
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
     """weights: by part name, one set for all kinds of queries. per_kind: sets fitted for one kind each, used
-    by request alone. calibration: makes scores of weighted sums."""
+    by request alone. evidence: how entities speak together. calibration: makes scores of weighted sums."""
 
     weights: Mapping[str, float]
     per_kind: Mapping[QueryKind, Mapping[str, float]]
+    evidence: EntityEvidence
     calibration: Calibration
 
     @property
@@ -59,12 +76,13 @@ class Scoring:
                     field=f"weights[{name}]",
                 )
         defaults = self.weights if kind is None else self.per_kind.get(kind, self.weights)
-        return ScoringProfile({**defaults, **asked})
+        return ScoringProfile({**defaults, **asked}, self.evidence)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "weights": dict(self.weights),
             "per_kind": {kind: dict(weights) for kind, weights in self.per_kind.items()},
+            "evidence": asdict(self.evidence),
             "calibration": self.calibration.to_json(),
         }
 
@@ -94,6 +112,7 @@ def _parsed(text: str, name: str) -> Scoring:
                 kind: {part: float(weight) for part, weight in weights.items()}
                 for kind, weights in stored["per_kind"].items()
             },
+            evidence=EntityEvidence(**{name: float(value) for name, value in stored["evidence"].items()}),
             calibration=Calibration.from_json(stored["calibration"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -92,7 +92,7 @@ def test_the_answer_is_what_scoring_every_image_would_give(
     order = ranking(scores.totals, [other.image_id for other in others])
     # The arms bring every image here, so nothing may be missing or out of place.
     assert [hit.image_id for hit in answer.hits] == [others[place].image_id for place in order]
-    assert [hit.entity.index for hit in answer.hits] == [scores.matches[place, 0] for place in order]
+    assert [hit.entity.index for hit in answer.hits] == [scores.matches(place).entities[0] for place in order]
     for hit in answer.hits:
         assert hit.score == pytest.approx(
             1 / (1 + np.exp(-sum(part.standardised * part.weight for part in hit.parts.values())))
