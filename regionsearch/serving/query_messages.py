@@ -88,8 +88,8 @@ def query_from_message(request: pb.SearchRequest, limits: Limits) -> Query:
         regions=_regions_of(request, limits),
         text=request.text if request.HasField("text") else None,
         vector=vector,
-        liked=_examples_of("liked", request.liked),
-        disliked=_examples_of("disliked", request.disliked),
+        liked=_examples_of(request.liked),
+        disliked=_examples_of(request.disliked),
         placements=_placements_of(request.placements),
         limit=request.limit if request.HasField("limit") else DEFAULT_HITS,
         page_token=request.page_token,
@@ -114,6 +114,8 @@ def name_field(error: RegionSearchError, request: pb.SearchRequest) -> None:
         error.field = "regions[0]"
     elif isinstance(error, InvalidImage):
         error.field = "image"
+    elif error.field == "entity" and not request.HasField("entity"):
+        error.field = "entities[0]"
     elif isinstance(error, ImageNotFound) and error.field is None:
         error.field = "image_id"
         error.metadata["image"] = request.image_id
@@ -127,13 +129,11 @@ def _entities_of(request: pb.SearchRequest) -> tuple[int, ...]:
     return (request.entity,)
 
 
-def _examples_of(field: str, messages: Iterable[pb.Example]) -> tuple[Example, ...]:
-    examples = []
-    for number, message in enumerate(messages):
-        if not message.image_id:
-            raise InvalidRequest("an example has no image_id", field=f"{field}[{number}].image_id")
-        examples.append(Example(message.image_id, message.entity if message.HasField("entity") else None))
-    return tuple(examples)
+def _examples_of(messages: Iterable[pb.Example]) -> tuple[Example, ...]:
+    return tuple(
+        Example(message.image_id, message.entity if message.HasField("entity") else None)
+        for message in messages
+    )
 
 
 def _placements_of(messages: Iterable[pb.Placement]) -> tuple[Placement, ...]:

@@ -55,7 +55,7 @@ def test_a_picture_finds_itself_first_with_exactly_as_many_hits_as_asked(
     scores = [hit.score for hit in answer.hits]
     assert scores == sorted(scores, reverse=True)
     assert all(0 <= score <= 1 for score in scores)
-    assert set(answer.hits[0].parts) == {"entity", "global"}
+    assert set(answer.hits[0].parts) == {"entity", "global", "objectness"}
 
 
 def test_a_hit_brings_its_entity_payload_and_parts(service: Service, filled: str) -> None:
@@ -64,7 +64,7 @@ def test_a_hit_brings_its_entity_payload_and_parts(service: Service, filled: str
     assert hit.entity == stored.entities[hit.entity.index]
     assert hit.payload == stored.payload
     assert (hit.width, hit.height) == (60, 40)
-    assert set(hit.parts) == {"entity", "global", "text_entity", "text_image"}
+    assert set(hit.parts) == {"entity", "global", "text_entity", "text_image", "objectness"}
 
 
 def test_what_is_left_out_is_absent_and_the_hits_stay_the_same(service: Service, filled: str) -> None:
@@ -293,13 +293,6 @@ def test_a_region_that_cannot_be_in_its_image_is_refused(
     request = pb.SearchRequest(collection=filled, image=PICTURE, regions=[said])
     refused = refusal_of(lambda: service.stubs.search.Search(request))
     assert (refused.code, refused.field) == (INVALID, field)
-
-
-def test_a_second_region_is_refused(service: Service, filled: str) -> None:
-    regions = [region(box=box(0, 0, 9, 9)), region(box=box(9, 9, 20, 20))]
-    request = pb.SearchRequest(collection=filled, image=PICTURE, regions=regions)
-    refused = refusal_of(lambda: service.stubs.search.Search(request))
-    assert (refused.code, refused.reason, refused.field) == (INVALID, "INVALID_REGION", "regions[1]")
 
 
 @pytest.mark.parametrize(
