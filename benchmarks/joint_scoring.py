@@ -115,7 +115,7 @@ def scored(
     steps = {"fetch": fetched - started, "placement": placed - fetched, "score": joint - placed}
     milliseconds = {name: 1e3 * seconds for name, seconds in {**steps, "rank": ended - joint}.items()}
     ranked = Ranked(
-        [candidates.image_ids[place] for place in order], scores.totals[order], scores.matches[order]
+        [candidates.image_ids[place] for place in order], scores.totals[order], scores.measured_on[order, :1]
     )
     return ranked, milliseconds
 
@@ -127,7 +127,7 @@ def one_by_one(
     found = []
     for record in collection.records(numbers):
         assert record is not None
-        best = best_match(record, asked, profile.weights, precision)
+        best = best_match(record, asked, profile, precision)
         if best is not None:
             found.append((-best[0], record.image_id, best[1]))
     found.sort(key=lambda each: each[:2])
@@ -136,11 +136,12 @@ def one_by_one(
 
 
 def best_match(
-    record: ImageRecord, asked: Asked, weights: Mapping[str, float], precision: type
+    record: ImageRecord, asked: Asked, profile: ScoringProfile, precision: type
 ) -> tuple[float, list[int]] | None:
-    """The total of one image and the entities that it answers with; None when there are none allowed."""
+    """The total of one image and the entity that its first part is measured on; None when none may be."""
     from scipy.optimize import linear_sum_assignment
 
+    weights = profile.weights
     vectors, question = record.vectors.astype(precision), asked.question
     count, matches = len(vectors) - 1, question.matches
 
@@ -148,15 +149,28 @@ def best_match(
         standardised: NDArray[Any] = (raw - BACKGROUND[name].mean) / BACKGROUND[name].deviation
         return weights[name] * standardised
 
+    def below(cosines: NDArray[Any], name: str) -> float:
+        """What the soft maximum lies below the greatest, in weighted deviations."""
+        shares = (record.entities.objectness + 0.01) ** profile.evidence.objectness
+        sharpness, deviation = profile.evidence.sharpness, BACKGROUND[name].deviation
+        grown = np.exp(sharpness * (cosines - cosines.max()) / deviation)
+        return float(weights[name] * -np.log((shares * grown).sum() / shares.sum()) / sharpness)
+
     values = np.zeros((count, matches))
     whole = 0.0
     if len(question.regions):
-        values += z(vectors[1:] @ question.regions.T.astype(precision), "entity") / matches
+        cosines = vectors[1:] @ question.regions.T.astype(precision)
+        values += z(cosines, "entity") / matches
+        whole -= sum(below(column, "entity") for column in cosines.T) / matches
     if question.image is not None:
         whole += float(z(vectors[0] @ question.image.astype(precision), "global"))
     if question.text is not None:
         words = vectors @ question.text.astype(precision)
-        values += z(words[1:, None], "text_entity") / matches
+        whole -= below(words[1:], "text_entity")
+        if len(question.regions):
+            whole += float(z(words[1:].max(), "text_entity"))
+        else:
+            values += z(words[1:, None], "text_entity")
         whole += float(z(words[0], "text_image"))
     values += z(record.entities.objectness[:, None].astype(precision), "objectness") / matches
     if asked.placements:
@@ -178,7 +192,7 @@ def best_match(
     chosen = values[entities, columns]
     if chosen.min() < -1e8:
         return None
-    return whole + float(chosen.sum()), entities[np.argsort(columns)].tolist()
+    return whole + float(chosen.sum()), entities[np.argsort(columns)][:1].tolist()
 
 
 def compared(found: Ranked, true: Ranked) -> dict[str, float]:
