@@ -110,3 +110,41 @@ def with_noise(vectors: NDArray[np.float32], rng: np.random.Generator) -> NDArra
     """Unit vectors whose cosine to those given is `COSINE` on average."""
     scale = math.sqrt(1 / COSINE**2 - 1) / math.sqrt(vectors.shape[-1])
     return unit(vectors + scale * rng.standard_normal(vectors.shape))
+
+
+def collages(records: Sequence[ImageRecord], images: int, seed: int = 0) -> Iterator[list[ImageRecord]]:
+    """Batches of so many images, each of two different photos: half of each one's entities, every vector
+    with noise, and a mixture of the photos' own vectors. Copies of one photo would be each other's nearest
+    neighbours; these are as many different scenes as there are pairs."""
+    rng = np.random.default_rng(seed)
+    for start in range(0, images, BATCH):
+        batch = []
+        for number in range(start, min(images, start + BATCH)):
+            one, other = (records[place] for place in rng.choice(len(records), 2, replace=False))
+            batch.append(_collage(f"{number:06}", one, other, rng))
+        yield batch
+
+
+def _collage(image_id: str, one: ImageRecord, other: ImageRecord, rng: np.random.Generator) -> ImageRecord:
+    halves = [
+        (record, rng.permutation(len(record.entities))[: (len(record.entities) + 1) // 2])
+        for record in (one, other)
+    ]
+    share = rng.uniform(0.3, 0.7)
+    scene = unit(share * one.vectors[:1] + (1 - share) * other.vectors[:1])
+    vectors = np.concatenate([scene, *(record.vectors[1 + chosen] for record, chosen in halves)])
+    # Both photos fill the frame of the first.
+    masks = [
+        record.entities.masks[place].resized(one.height, one.width)
+        for record, chosen in halves
+        for place in chosen.tolist()
+    ]
+    kept = [place for place, mask in enumerate(masks) if mask.pixels]
+    objectness = np.concatenate([record.entities.objectness[chosen] for record, chosen in halves])
+    return ImageRecord(
+        image_id,
+        one.width,
+        one.height,
+        Entities.from_masks([masks[place] for place in kept], objectness[kept]),
+        with_noise(vectors[[0, *(1 + place for place in kept)]], rng),
+    )
