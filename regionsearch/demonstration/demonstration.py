@@ -77,7 +77,7 @@ def run_demonstration(settings: Settings, tell: Tell) -> list[Answer]:
         folder = settings.folder or copy_sample_photos(Path(scratch) / "photos")
         data = settings.data or Path(scratch) / "data"
         tell(f"indexing {_source(settings)}")
-        _index(settings, folder, data, tell)
+        index_photos(settings, folder, data, tell)
         tell("starting a server")
         with ServerProcess(data) as server, Client(server.address) as client:
             reader = CollectionReader(client, COLLECTION, folder, settings.max_megapixels)
@@ -127,7 +127,7 @@ def _prepare_output(settings: Settings) -> None:
         raise InvalidRequest(f"cannot write to {str(output)!r}: {error.strerror}", field="output") from error
 
 
-def _index(settings: Settings, folder: Path, data: Path, tell: Tell) -> None:
+def index_photos(settings: Settings, folder: Path, data: Path, tell: Tell) -> None:
     """Runs `regionsearch index`, as a user would; its progress goes to our stderr.
 
     Raises IndexingError, and InvalidRequest when it could read none of the photos.
