@@ -24,7 +24,7 @@ from regionsearch.models.dummy import COLOURS
 from regionsearch.models.embedder import ModelInput
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.regions import Box, Mask, Point, RegionPrompt
-from regionsearch.search import Answer, Query, QueryRegion, Rerank, SearchEngine, rerank
+from regionsearch.search import Answer, Hit, Query, QueryRegion, Rerank, SearchEngine, rerank
 from regionsearch.search.joint_scoring import ranking
 from regionsearch.search.query import PART_NAMES, STAGES, RerankMethod
 from regionsearch.search.rerank import Reading, entity_region
