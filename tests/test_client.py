@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image as PilImage
 
-from regionsearch.client import AsyncClient, Client
+from regionsearch.client import Answer, AsyncClient, Client, Example, Placement, Query, Region
 from regionsearch.client.pictures import encoded
 from regionsearch.collection import DataDirectory
 from regionsearch.config import Limits
@@ -101,10 +101,38 @@ async def test_both_clients_give_equal_answers(client: Client, address: str) -> 
             {"vector": stored.vectors[0], "limit": 3, "masks": False},
             {"text": "a red thing", "rerank": "pairwise", "rerank_top": 4, "rerank_weight": 2.5},
             {"image": picture(2), "text": "red", "rerank": "pairwise_instructed"},
+            {"image": picture(2), "regions": [Region(box=(5, 8, 20, 32)), Region(points=[(40, 20)])]},
+            {"liked": ["p1", Example("p2", 0)], "disliked": ["p3"], "all_entities": 3},
+            {"text": "red", "placements": [Placement(part="left_half")], "group_by": "entity"},
         ):
             one, two = client.search("photos", **query), await other.search("photos", **query)
             assert (one.hits, one.regions, one.background) == (two.hits, two.regions, two.background)
             assert one.hits
+            assert client.search("photos", Query(**query)).hits == one.hits
+            assert (await other.search("photos", Query(**query), limit=2)).hits == one.hits[:2]
+
+
+async def test_both_clients_walk_pages_and_ask_many_questions_alike(client: Client, address: str) -> None:
+    async with AsyncClient(address) as other:
+        pages = list(client.search_pages("photos", text="red", limit=4))
+        again = [page async for page in other.search_pages("photos", text="red", limit=4)]
+        assert [page.hits for page in pages] == [page.hits for page in again]
+        assert [len(page.hits) for page in pages] == [4, 4, 2]
+        hits = list(client.search_all("photos", Query(text="red"), limit=3))
+        assert hits == [hit async for hit in other.search_all("photos", Query(text="red"), limit=3)]
+        assert hits == [hit for page in pages for hit in page.hits]
+        questions = [Query(text=f"{number} red"[number % 3 :], limit=3) for number in range(20)]
+        questions[7] = Query(image_id="nobody")
+        one = client.search_many("photos", questions)
+        two = await other.search_many("photos", questions)
+        for number, (found, too) in enumerate(zip(one, two, strict=True)):
+            if isinstance(found, Answer) and isinstance(too, Answer):
+                assert found.hits == too.hits
+            else:
+                assert number == 7
+                assert isinstance(found, ImageNotFound)
+                assert isinstance(too, ImageNotFound)
+                assert found.message == too.message
 
 
 async def test_both_clients_write_alike(client: Client, address: str) -> None:
@@ -137,6 +165,7 @@ async def test_both_clients_raise_alike(client: Client, address: str) -> None:
             (CollectionNotFound, "upsert", ("nowhere", [picture(0)]), {}),
             (CollectionNotFound, "upsert_stream", ("nowhere", [picture(0)] * 50), {}),
             (InvalidRequest, "search", ("photos",), {}),
+            (CollectionNotFound, "search_many", ("nowhere", [Query(text="a")]), {}),
             (InvalidRequest, "delete_images", ("photos", []), {}),
             (InvalidImage, "upsert_stream", ("photos", ["nowhere.jpg"]), {}),
         ]

@@ -1,0 +1,85 @@
+"""The questions that docs/api.md shows can be asked as they stand there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as PilImage
+
+from regionsearch.client import Answer, Client
+from regionsearch.collection import DataDirectory
+from regionsearch.config import Limits
+from regionsearch.models.dummy import COLOURS
+from regionsearch.models.registry import ModelRegistry
+from regionsearch.search.engine import SearchEngine
+from regionsearch.serving.address import Address
+from regionsearch.serving.backend import Backend
+from regionsearch.serving.server import Server
+
+THINGS = [(40, 30), (240, 30), (440, 30), (40, 250), (240, 250), (440, 250)]
+"""Left and top edges, pixels, of things of 180 by 180."""
+
+
+def picture(things: int, first_colour: int) -> np.ndarray:
+    """(480, 640, 3) uint8: so many things of different colours on white."""
+    colours = [colour for name, colour in COLOURS.items() if name != "white"]
+    pixels = np.full((480, 640, 3), 255, np.uint8)
+    for number, (left, top) in enumerate(THINGS[:things]):
+        pixels[top : top + 180, left : left + 180] = colours[(first_colour + number) % len(colours)]
+    return pixels
+
+
+class Asking:
+    """A client that notes what it was answered."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.answers: list[Answer] = []
+
+    def search(self, *arguments: Any, **fields: Any) -> Answer:
+        answer = self._client.search(*arguments, **fields)
+        self.answers.append(answer)
+        # To models that know colours alone no dog is a good match.
+        assert answer.hits or "min_score" in fields, fields
+        return answer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+def test_the_questions_of_the_page_are_answered(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (repository / "docs" / "api.md").read_text(encoding="utf-8")
+    block = re.search(r"^### Asking in Python$.*?^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert block is not None
+    monkeypatch.chdir(tmp_path)
+    PilImage.fromarray(picture(6, 3)).save("query.jpg")
+    outline = np.zeros((480, 640), np.uint8)
+    outline[30:180, 40:200] = 255
+    PilImage.fromarray(outline).save("outline.png")
+    with DataDirectory(tmp_path / "data", "write") as directory:
+        models, limits = ModelRegistry(1), Limits()
+        server = Server(Address("127.0.0.1", 0), limits)
+        server.start(Backend(directory, models, SearchEngine(models, limits), limits))
+        try:
+            with Client(str(server.address), timeout=20) as client:
+                client.create_collection("photos", embedder="dummy", segmenter="dummy")
+                pictures = [picture(6, 3), *(picture(3 + number % 4, number) for number in range(30))]
+                names = ["a", "b", "c", *(f"d{number}" for number in range(28))]
+                # b and c have things enough to be pointed at.
+                pictures[1], pictures[2] = picture(4, 5), picture(3, 8)
+                # A tenth of the size has the same things in it.
+                client.upsert("photos", [pixels[::10, ::10] for pixels in pictures], ids=names)
+                asking = Asking(client)
+                exec(compile(block[1], "docs/api.md", "exec"), {"client": asking})
+        finally:
+            server.stop(1)
+    assert len(asking.answers) > 20
+    assert asking.answers[1].hits[0].image_id == "a"
+    assert {len(hit.matches) for answer in asking.answers for hit in answer.hits} == {0, 1, 2}
+    assert "no image 'nobody'" in capsys.readouterr().out
