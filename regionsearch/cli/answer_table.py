@@ -6,7 +6,8 @@ from typing import Any
 
 
 def table_of(answer: dict[str, Any]) -> str:
-    """From the JSON of an answer: a line for each used region, two or more for each hit."""
+    """From the JSON of an answer: a line for each used region, one or more for each hit. Parts that count
+    nothing are left out."""
     lines = []
     for number, region in enumerate(answer["regions"], start=1):
         which = f"region {number}" if len(answer["regions"]) > 1 else "region"
@@ -25,7 +26,9 @@ def table_of(answer: dict[str, Any]) -> str:
 
 def _hit_lines(rank: int, hit: dict[str, Any], width: int) -> list[str]:
     parts = "  ".join(
-        f"{name} {part['standardised']:+.2f} × {part['weight']:g}" for name, part in hit["parts"].items()
+        f"{name} {part['standardised']:+.2f} × {part['weight']:g}"
+        for name, part in hit["parts"].items()
+        if part["weight"] > 0
     )
     if hit["rerank"] is not None:
         again = hit["rerank"]

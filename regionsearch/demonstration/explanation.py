@@ -32,8 +32,10 @@ from regionsearch.demonstration.paper import (
     shortened,
     wrapped,
 )
+from regionsearch.demonstration.questions import deepest_point
 from regionsearch.demonstration.wording import drawable
 from regionsearch.images import Image
+from regionsearch.regions import Mask
 
 REGION_COLOURS: tuple[Colour, ...] = (
     (0, 214, 180),
@@ -142,8 +144,7 @@ def _drawn(picture: Pictured, within: tuple[int, int], numbered: bool) -> Pillow
         _dashed_box(draw, tuple(map(round, corners)), colour_of(region))
     if numbered:
         for region, mask in picture.outlines:
-            box = mask.box()
-            _draw_number(draw, region, (box.x0 + 6) * scale[0], (box.y0 + 6) * scale[1], shown.size)
+            _draw_number(draw, region, _middle_of(mask, shown.size), shown.size)
     if picture.photo is None:
         note = "no pixels kept"
         length = draw.textlength(note, font=font(_SMALL))
@@ -164,11 +165,22 @@ def _dashed_box(draw: ImageDraw.ImageDraw, corners: tuple[int, ...], colour: Col
             draw.line((x, start, x, min(start + 7, y1)), fill=colour, width=2)
 
 
-def _draw_number(draw: ImageDraw.ImageDraw, region: int, x: float, y: float, size: tuple[int, int]) -> None:
+def _middle_of(mask: Mask, size: tuple[int, int]) -> tuple[float, float]:
+    """Where the mask is thickest, in pixels of a picture of that size (width, height)."""
+    small = mask.resized(size[1], size[0])
+    if small.pixels:
+        point = deepest_point(small)
+        return point.x, point.y
+    box = mask.box()
+    return box.x0 * size[0] / mask.width, box.y0 * size[1] / mask.height
+
+
+def _draw_number(
+    draw: ImageDraw.ImageDraw, region: int, at: tuple[float, float], size: tuple[int, int]
+) -> None:
     """A disc with the region's number, whole within the picture."""
     radius = 10
-    x = min(max(x + radius, radius + 2), size[0] - radius - 2)
-    y = min(max(y + radius, radius + 2), size[1] - radius - 2)
+    x, y = (min(max(along, radius + 2), side - radius - 2) for along, side in zip(at, size, strict=True))
     _disc(draw, str(region + 1), x, y, radius, colour_of(region))
 
 
@@ -179,7 +191,7 @@ def _disc(draw: ImageDraw.ImageDraw, text: str, x: float, y: float, radius: floa
 
 def _question_height(question: ExplainedQuestion) -> int:
     body = QUESTION_PICTURE[1] if question.picture is not None else 116
-    lines = len(question.facts) * LINE + (70 if question.text else 0)
+    lines = len(question.facts) * LINE + (80 if question.text else 0)
     examples = [len(kind) > 0 for kind in (question.liked, question.disliked)]
     lines += sum(examples) * (EXAMPLE_PICTURE[1] + LINE + 8)
     return 2 * PADDING + max(body, lines)
@@ -203,7 +215,7 @@ def _draw_question(
         for line in lines:
             draw.text((left, y), line, font=font(26), fill=INK)
             y += 33
-        y += 70 - 33 * len(lines)
+        y += 14
     for fact in question.facts:
         draw.text((left, y), shortened(draw, fact, _TEXT, room), font=font(_TEXT), fill=QUIET)
         y += LINE
@@ -277,15 +289,15 @@ def _draw_chart(draw: ImageDraw.ImageDraw, hit: ExplainedHit, left: int, top: in
         if abs(reach - zero) >= 1:
             span = (min(zero, reach), y + 3, max(zero, reach), y + 13)
             draw.rectangle(span, fill=colour if part.weight > 0 else WELL, outline=colour)
-        _number(draw, f"{part.standardised:+.2f}", left + _SD_END, y, INK)
+        _number(draw, _signed(part.standardised), left + _SD_END, y, INK)
         _number(draw, f"{part.weight:.2f}", left + _WEIGHT_END, y, INK)
-        _number(draw, f"{part.weight * part.standardised:+.2f}", left + _ADDS_END, y, INK)
+        _number(draw, _signed(part.weight * part.standardised), left + _ADDS_END, y, INK)
         y += LINE
     draw.line((zero, top + LINE - 1, zero, y - 6), fill=QUIET, width=1)
     draw.line((left + _BAR_END + 12, y - 2, left + _ADDS_END, y - 2), fill=ROW_LINE, width=1)
     total = sum(part.weight * part.standardised for part in rows)
     draw.text((left + _BAR_END + 12, y + 2), "sum", font=font(_SMALL), fill=QUIET)
-    _number(draw, f"{total:+.2f}", left + _ADDS_END, y + 2, INK)
+    _number(draw, _signed(total), left + _ADDS_END, y + 2, INK)
     y += LINE + 6
     for region, note in _notes(hit):
         x: float = left
@@ -310,6 +322,11 @@ def _notes(hit: ExplainedHit) -> list[tuple[int | None, str]]:
     said = (f"{arm}: {'not among its candidates' if rank is None else f'rank {rank}'}" for arm, rank in ranks)
     notes.append((None, " · ".join(said)))
     return notes
+
+
+def _signed(number: float) -> str:
+    """With its sign and two decimals, and no minus before a zero."""
+    return f"{round(number, 2) + 0.0:+.2f}"
 
 
 def _number(draw: ImageDraw.ImageDraw, text: str, right: float, y: float, colour: Colour) -> None:
