@@ -76,6 +76,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="a model with weights of its own that clients may make collections with, besides those of "
         "the collections that are there; can be repeated",
     )
+    parser.add_argument(
+        "--scoring",
+        type=Path,
+        metavar="FILE",
+        help="weights and calibration of `regionsearch fit` (default: those of the package)",
+    )
     defaults = Limits()
     for field in fields(Limits):
         option, metavar, what = _LIMIT_OPTIONS[field.name]
@@ -100,6 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
     from regionsearch.collection import DataDirectory
     from regionsearch.models.registry import ModelRegistry
     from regionsearch.search.engine import SearchEngine
+    from regionsearch.search.scoring import load_scoring
     from regionsearch.serving.address import Address
     from regionsearch.serving.backend import Backend
     from regionsearch.serving.server import Server
@@ -107,12 +114,13 @@ def run(arguments: argparse.Namespace) -> int:
     _log_to_stderr(arguments.log_level)
     log = logging.getLogger("regionsearch.serving")
     limits = Limits(**{field.name: getattr(arguments, field.name) for field in fields(Limits)})
+    scoring = None if arguments.scoring is None else load_scoring(arguments.scoring)
     told_to_stop = StopSignal()
     # The port first: when it is taken, nothing has been opened or created yet.
     server = Server(Address.parse(arguments.address), limits)
     with DataDirectory(arguments.data, "write") as directory:
         models = ModelRegistry(runtime=runtime_from(arguments, arguments.threads))
-        engine = SearchEngine(models, limits)
+        engine = SearchEngine(models, limits, scoring=scoring)
         backend = Backend(directory, models, engine, limits, frozenset(arguments.allow_model))
         try:
             backend.load()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -20,6 +22,7 @@ from served import Service, png
 
 from regionsearch.client import Client
 from regionsearch.errors import Cancelled, InvalidRequest, Unavailable
+from regionsearch.search.scoring import shipped_scoring
 from regionsearch.serving.address import Address
 
 
@@ -103,6 +106,35 @@ def test_a_call_that_outlasts_the_grace_is_cut_and_the_server_still_ends_with_0(
         with pytest.raises((Cancelled, Unavailable)):
             client.upsert_stream("c", endless())
         assert process.wait(timeout=20) == 0
+
+
+def test_a_server_scores_by_the_file_that_it_is_given(tmp_path: Path) -> None:
+    shipped = shipped_scoring()
+    own = replace(
+        shipped,
+        weights={**shipped.weights, "global": 0.25},
+        calibration=replace(shipped.calibration, version="our-own-judgements"),
+    )
+    path = tmp_path / "scoring.json"
+    path.write_text(json.dumps(own.to_json()), encoding="utf-8")
+    with served(tmp_path / "data", "--scoring", str(path)) as (_, address), Client(address) as client:
+        client.create_collection("c", embedder="dummy", segmenter="dummy")
+        client.upsert("c", [png(0)])
+        answer = client.search("c", image=png(0))
+        assert answer.calibration == "our-own-judgements"
+        assert answer.hits[0].parts["global"].weight == 0.25
+
+
+@pytest.mark.parametrize("text", [None, "{}", "no JSON"])
+def test_a_scoring_file_that_is_none_is_refused_with_one_line(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "scoring.json"
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    done = refused(*command(tmp_path / "data", "--address", "127.0.0.1:0", "--scoring", str(path)))
+    assert (done.returncode, done.stdout) == (1, "")
+    [line] = done.stderr.splitlines()
+    assert str(path) in line
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_port_in_use_is_refused_with_one_line_before_anything_is_created(tmp_path: Path) -> None:
