@@ -107,9 +107,10 @@ class Hit:
     out. entity: the one that matched, of several regions that of the first. payload: None when left out.
     rerank: None when the image was not read again, or parts are left out.
 
-    matches: for each region of the query its own entity; empty for a query without pixels. entities:
-    further ones, best first, as many as `all_entities` asked for. entity_arm_rank, global_arm_rank: the
-    image's place in each arm of the first phase, from 1; None where that arm did not bring it.
+    matches: for each region (or entity of image_id) of the query its own entity; one for a whole picture, a
+    vector or examples alone; empty for words alone. entities: further ones, best first, as many as
+    `all_entities` asked for. entity_arm_rank, global_arm_rank: the image's place in each arm of the first
+    phase, from 1; None where that arm did not bring it.
     """
 
     image_id: str
