@@ -1,9 +1,15 @@
-"""Weighted sums become scores from 0 to 1 that mean the same for every kind of query."""
+"""Weighted sums become scores from 0 to 1 that mean the same for every kind of query.
+
+A score is the share of images with such a sum, for such a query, that answer it: the logistic of a linear
+function of the sum and of what is known of the query. docs/fitting.md says how it was fitted and how well it
+holds on other photos.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +17,14 @@ from numpy.typing import NDArray
 
 QueryKind = Literal["words", "pixels", "both"]
 """`words`: text alone. `pixels`: an image, regions of it or a ready vector. `both`: pixels and words."""
+QUERY_KINDS: tuple[QueryKind, ...] = ("words", "pixels", "both")
+
+COMPANY = 10
+"""Best sums of a query that say how high its sums are altogether: some queries resemble everything."""
+NAME_WORDS = 5
+"""Words up to which a text names one thing (`a photo of a dog`)."""
+MOST_WORDS = 15
+"""Beyond, no further words are counted: nothing longer was seen in fitting."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,13 +32,24 @@ class QueryFacts:
     """What is known of a query before its hits are scored.
 
     kind: what it was asked with. text: its words, "" for none. images: how many the collection holds.
-    totals: (c,) weighted sums of the candidates that match.
+    totals: (c,) weighted sums of the candidates that match, the best of them at least.
     """
 
     kind: QueryKind
     text: str
     images: int
     totals: NDArray[np.float64]
+
+    @property
+    def company(self) -> float:
+        """Mean of the ten best sums, or of all when there are fewer; 0 without any."""
+        best = np.sort(self.totals)[-COMPANY:]
+        return float(best.mean()) if len(best) else 0.0
+
+    @property
+    def further_words(self) -> int:
+        """Words beyond those that name a thing: each is a condition more that an image must meet."""
+        return max(0, min(len(self.text.split()), MOST_WORDS) - NAME_WORDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,28 +67,40 @@ class Calibrator:
 
 
 @dataclass(frozen=True, slots=True)
+class KindCalibration:
+    """Of one kind of query, in log-odds: intercept; slope, above 0, for each unit of the weighted sum;
+    company, for each unit of `QueryFacts.company`; further_words, for each of them."""
+
+    intercept: float
+    slope: float
+    company: float
+    further_words: float
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
-    """version: what answers name. slopes, intercepts: by kind of query."""
+    """version: what answers name. kinds: one for each kind of query."""
 
     version: str
-    slopes: Mapping[str, float]
-    intercepts: Mapping[str, float]
+    kinds: Mapping[QueryKind, KindCalibration]
 
     def of(self, facts: QueryFacts) -> Calibrator:
-        """The calibration for one query."""
-        return Calibrator(self.intercepts[facts.kind], self.slopes[facts.kind])
+        """The calibration for one query. Within it, scores rise with the sums."""
+        kind = self.kinds[facts.kind]
+        intercept = kind.intercept + kind.company * facts.company + kind.further_words * facts.further_words
+        return Calibrator(intercept, kind.slope)
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "version": self.version,
-            "slopes": dict(self.slopes),
-            "intercepts": dict(self.intercepts),
-        }
+        return {"version": self.version, "kinds": {kind: asdict(one) for kind, one in self.kinds.items()}}
 
     @staticmethod
     def from_json(stored: Mapping[str, Any]) -> Calibration:
-        return Calibration(
-            str(stored["version"]),
-            {kind: float(value) for kind, value in stored["slopes"].items()},
-            {kind: float(value) for kind, value in stored["intercepts"].items()},
-        )
+        """Raises KeyError, TypeError or ValueError when it is not what `to_json` made."""
+        kinds = {
+            kind: KindCalibration(**{name: float(value) for name, value in stored["kinds"][kind].items()})
+            for kind in QUERY_KINDS
+        }
+        for kind, one in kinds.items():
+            if not (one.slope > 0 and all(math.isfinite(value) for value in asdict(one).values())):
+                raise ValueError(f"{kind}: the slope must be above 0, and all numbers finite")
+        return Calibration(str(stored["version"]), kinds)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from regionsearch.errors import InvalidRequest
-from regionsearch.search.calibration import Calibration, QueryKind
+from regionsearch.search.calibration import QUERY_KINDS, Calibration, QueryKind
 from regionsearch.search.query import PART_NAMES
 
 SHIPPED_FILE = "scoring.json"
@@ -33,6 +33,11 @@ class EntityEvidence:
     sharpness: float
     objectness: float
     choice: float
+
+    def __post_init__(self) -> None:
+        good = self.sharpness > 0 and self.objectness >= 0 and self.choice > 0
+        if not (good and math.isfinite(self.sharpness + self.objectness + self.choice)):
+            raise ValueError(f"sharpness and choice must be above 0, objectness at least 0: {self}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +122,12 @@ def _parsed(text: str, name: str) -> Scoring:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidRequest(f"{name} is no scoring file: {error!r:.200}", field="scoring") from error
+    if not set(scoring.per_kind) <= set(QUERY_KINDS):
+        raise InvalidRequest(
+            f"{name} is no scoring file: kinds of queries are {', '.join(QUERY_KINDS)}; it has weights for "
+            f"{', '.join(scoring.per_kind)}",
+            field="scoring",
+        )
     for weights in (scoring.weights, *scoring.per_kind.values()):
         if set(weights) != set(PART_NAMES):
             raise InvalidRequest(
