@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from regionsearch.models.compact.segmenter import CompactSegmenter
 
 NETWORK_OF_EMBEDDER = "lite0"
-NETWORK_OF_SEGMENTER = "lite0"
+NETWORK_OF_SEGMENTER = "lite2"
 """Variants of EfficientNet that each was made for; where they are one, so is the pass over an image."""
 _networks: dict[tuple[int | None, str], CompactNetwork] = {}
 _lock = threading.Lock()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,9 @@ LEVEL_NAMES = tuple(f"level{block}" for block in LEVELS)
 THING_LEVELS = ("level4", "level10", "level15")
 DISTANCES = ("lab", "lightness", "colour", "texture", *LEVEL_NAMES, "thing")
 PAIR_FEATURES = len(DISTANCES) + 9
+
+NEVER_SWALLOWED = 10.0
+"""Stands for the cost at which the whole frame would be swallowed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +79,7 @@ class MergeTree:
     def __len__(self) -> int:
         return len(self.parents)
 
+    @cached_property
     def peaks(self) -> Array:
         """(2n-1,) float32: the dearest merge within each node; of a leaf, the cheapest of all merges.
 
@@ -86,6 +91,19 @@ class MergeTree:
         for node, (one, other) in enumerate(self.children.tolist(), start=self.leaves):
             peaks[node] = max(peaks[node], peaks[one], peaks[other])
         return peaks
+
+    @cached_property
+    def swallowed(self) -> Array:
+        """(2n-1,) float32: the dearest merge up to the one that swallowed each node; of the root, which
+        none did, NEVER_SWALLOWED."""
+        swallowed = self.peaks[self.parents]
+        swallowed[-1] = NEVER_SWALLOWED
+        return swallowed
+
+    def partition(self, cost: float) -> NDArray[np.intp]:
+        """The largest nodes without a merge above `cost`, lower ones first: each leaf lies in one."""
+        within = (self.peaks <= cost) | (np.arange(len(self)) < self.leaves)
+        return np.flatnonzero(within & (self.swallowed > cost))
 
 
 def thing_features(superpixels: Superpixels, deep: Mapping[str, Array]) -> Array:

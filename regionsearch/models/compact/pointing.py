@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from regionsearch.errors import InvalidRegion
-from regionsearch.models.compact.merge_tree import Array
+from regionsearch.models.compact.merge_tree import Array, MergeTree
 from regionsearch.models.compact.proposal_features import Candidates
 from regionsearch.models.compact.region_masks import RegionMasks
 from regionsearch.regions import Box, Mask, Point, RegionPrompt, box_iou_matrix
@@ -16,8 +17,16 @@ from regionsearch.regions import Box, Mask, Point, RegionPrompt, box_iou_matrix
 WHOLE_FRAME = 0.95
 """Share of the picture from which a region's box counts as the whole frame: nothing of its own."""
 
-REFINED_BOX_IOU = 0.5
+REGION_BOX_IOU = 0.7
 """Box IoU from which a region of the tree is taken for what a box was drawn around."""
+RANK_SHARE = 0.3
+"""What a region's score, 0 to 1, counts beside that IoU when several agree."""
+PIECES_BOX_IOU = 0.5
+"""The same for pieces within the box together, where no single region agrees."""
+PIECE_COSTS = (-3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
+"""Costs of the flat partitions that are tried."""
+MOSTLY_WITHIN = 0.7
+"""Share of a piece that has to lie within the box."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +35,7 @@ class PointedTree:
     pixels: of the working picture."""
 
     masks: RegionMasks
+    tree: MergeTree
     candidates: Candidates
     scores: Array
     pixels: int
@@ -47,15 +57,34 @@ class PointedTree:
         order = np.lexsort((self.candidates.sizes, -scores))
         return int(order[fits[order]][0])
 
-    def within(self, box: Box) -> int | None:
-        """The candidate whose own box agrees best with `box` (pixels of the picture), None if none does
-        well: its box IoU is REFINED_BOX_IOU at least. Of equal ones the better ranked one wins.
+    def within(self, box: Box) -> NDArray[np.bool_] | None:
+        """(n,) bool superpixels of what `box`, pixels of the picture, was drawn around; None if nothing fits.
+
+        A region of the tree whose own box agrees with it, of several rather the better ranked one; else
+        all pieces that lie mostly within it, of the flat partition whose pieces agree best.
         """
         working = self.masks.working_box(box)
         agreement = box_iou_matrix(self.candidates.boxes, working[None])[:, 0]
-        if not len(agreement) or agreement.max() < REFINED_BOX_IOU:
-            return None
-        return int(np.lexsort((-self.scores, -agreement))[0])
+        if len(agreement):
+            value = agreement + RANK_SHARE * self.scores
+            best = int(value.argmax())
+            if agreement[best] >= REGION_BOX_IOU:
+                return np.asarray(self.candidates.members[best] > 0, dtype=np.bool_)
+        best_agreement = PIECES_BOX_IOU
+        found: NDArray[np.bool_] | None = None
+        inside = self.masks.shares_of_box(working)
+        # From fine to coarse: of partitions that agree alike, the coarser one has fewer gaps.
+        for cost in PIECE_COSTS:
+            pieces = self.tree.members[self.tree.partition(cost)]
+            mostly = (pieces @ inside) >= MOSTLY_WITHIN * (pieces @ self.masks.sizes)
+            members = np.asarray(pieces[mostly].any(axis=0), dtype=np.bool_)
+            if not members.any():
+                continue
+            reached = self.masks.box_of(members)
+            agreed = float(box_iou_matrix(reached[None], working[None])[0, 0])
+            if agreed >= best_agreement:
+                best_agreement, found = agreed, members
+        return found
 
     def mask(self, candidate: int) -> Mask:
         return self.masks.mask(self.candidates.members[candidate] > 0)
@@ -70,8 +99,8 @@ def region_meant(
 ) -> Mask:
     """The mask of a region that lies within an image of height × width pixels.
 
-    * A box, mask or polygon alone means itself; with `refine` a box means the part of the tree's region
-      within it whose box agrees best, and itself where none agrees well.
+    * A box, mask or polygon alone means itself; with `refine` a box means what it was drawn around
+      (`PointedTree.within`), clipped to it, and itself where nothing fits.
     * Points alone mean the best ranked region of the tree that holds all positive and no negative ones.
     * Points with an outline mean a part of it. Positive ones: the region that they mean, preferably one
       that lies within the outline, clipped to it. Negative ones alone: the outline without the regions
@@ -118,7 +147,7 @@ def _refined(box: Box, outline: Mask, tree: PointedTree) -> Mask:
     found = tree.within(box)
     if found is None:
         return outline
-    pixels = outline.to_array() & tree.mask(found).to_array()
+    pixels = outline.to_array() & tree.masks.mask(found).to_array()
     return Mask.from_array(pixels) if pixels.any() else outline
 
 

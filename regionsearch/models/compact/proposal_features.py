@@ -7,7 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from regionsearch.models.compact.merge_tree import LEVEL_NAMES, DescribedSuperpixels, MergeTree
+from regionsearch.models.compact.merge_tree import (
+    LEVEL_NAMES,
+    NEVER_SWALLOWED,
+    DescribedSuperpixels,
+    MergeTree,
+)
 from regionsearch.models.compact.perceptron import sigmoid
 
 Array = NDArray[np.float32]
@@ -15,6 +20,9 @@ Array = NDArray[np.float32]
 MIN_BOX_AREA = 0.015
 """Share of the picture below which a box is no candidate for an entity of its own."""
 MIN_AREA = 0.003
+PIECE_COST = -1.0
+"""Cost of a merge (minus the logit of belonging together) up to which it is within one piece of the
+picture's flat partition."""
 NEAR_COPY = 0.95
 """Of a node and an ancestor that differ by less (mask IoU above this), only the larger is kept."""
 
@@ -27,6 +35,8 @@ class Candidates:
 
     nodes: (c,) int32. members: (c, n) float32, 0 or 1. sizes: (c,) float32, working pixels.
     boxes: (c, 4) float32, working pixels, half open. features: (c, f) float32, see `candidate_features`.
+    swallowed: (c,) float32, the dearest merge up to the one that swallowed the node.
+    pieces: (c,) bool, the parts of one flat partition: the largest nodes without a merge above PIECE_COST.
     """
 
     nodes: NDArray[np.int32]
@@ -34,6 +44,8 @@ class Candidates:
     sizes: Array
     boxes: Array
     features: Array
+    swallowed: Array
+    pieces: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -52,10 +64,14 @@ def find_candidates(
     sizes = tree.members @ superpixels.sizes
     box_areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     enough = (box_areas >= min_box_area * total) & (sizes >= min_area * total)
-    nodes = np.flatnonzero(enough & _without_copies(tree, sizes)).astype(np.int32)
+    original = _originals(tree, sizes)
+    nodes = np.flatnonzero(enough & (original == np.arange(len(tree)))).astype(np.int32)
     members = tree.members[nodes].astype(np.float32)
     features = candidate_features(described, tree, nodes, members, sizes, boxes)
-    return Candidates(nodes, members, sizes[nodes], boxes[nodes], features)
+
+    pieces = np.isin(nodes, original[tree.partition(PIECE_COST)])
+    swallowed = tree.swallowed[nodes]
+    return Candidates(nodes, members, sizes[nodes], boxes[nodes], features, swallowed, pieces)
 
 
 def _node_boxes(leaf_boxes: Array, tree: MergeTree) -> Array:
@@ -69,8 +85,8 @@ def _node_boxes(leaf_boxes: Array, tree: MergeTree) -> Array:
     return boxes
 
 
-def _without_copies(tree: MergeTree, sizes: Array) -> NDArray[np.bool_]:
-    """(nodes,) bool: False where a kept ancestor is nearly the same region."""
+def _originals(tree: MergeTree, sizes: Array) -> NDArray[np.intp]:
+    """(nodes,) the largest ancestor that is nearly the same region; of most nodes, they themselves."""
     kept_above = list(range(len(tree)))
     areas = sizes.tolist()
     parents = tree.parents.tolist()
@@ -78,7 +94,7 @@ def _without_copies(tree: MergeTree, sizes: Array) -> NDArray[np.bool_]:
         ancestor = kept_above[parents[node]]
         if areas[node] > NEAR_COPY * areas[ancestor]:
             kept_above[node] = ancestor
-    return np.asarray(kept_above == np.arange(len(tree)), dtype=np.bool_)
+    return np.asarray(kept_above, dtype=np.intp)
 
 
 def candidate_features(
@@ -178,7 +194,7 @@ def _ancestry(tree: MergeTree, nodes: NDArray[np.int32], all_sizes: Array, all_b
     """When the node came to be, when it was swallowed, and how it differs from what swallowed it."""
     total = all_sizes[-1]
     made = np.concatenate([np.full(tree.leaves, tree.costs.min(initial=0.0)), tree.costs])
-    peak = tree.peaks()
+    peak = tree.peaks
     parents = tree.parents[nodes]
     grandparents = tree.parents[parents]
     box_areas = (all_boxes[:, 2] - all_boxes[:, 0]) * (all_boxes[:, 3] - all_boxes[:, 1])
@@ -187,8 +203,8 @@ def _ancestry(tree: MergeTree, nodes: NDArray[np.int32], all_sizes: Array, all_b
         inner = np.arange(tree.leaves, len(tree))
         larger[inner] = all_sizes[tree.children].max(axis=1) / all_sizes[inner]
     order = np.argsort(np.argsort(made, kind="stable"), kind="stable") / len(tree)
-    swallowed = np.where(nodes == len(tree) - 1, 10.0, made[parents])
-    swallowed_peak = np.where(nodes == len(tree) - 1, 10.0, peak[parents])
+    swallowed = np.where(nodes == len(tree) - 1, NEVER_SWALLOWED, made[parents])
+    swallowed_peak = tree.swallowed[nodes]
     columns = [
         made[nodes],
         swallowed,
@@ -202,7 +218,7 @@ def _ancestry(tree: MergeTree, nodes: NDArray[np.int32], all_sizes: Array, all_b
         box_areas[nodes] / box_areas[parents],
         larger[nodes],
         np.log((all_sizes[parents] - all_sizes[nodes]) / total + 1e-3),
-        np.where(nodes == len(tree) - 1, 10.0, made[grandparents]),
+        np.where(nodes == len(tree) - 1, NEVER_SWALLOWED, made[grandparents]),
     ]
     return [np.asarray(column, dtype=np.float32) for column in columns]
 

@@ -24,6 +24,9 @@ class RegionMasks:
 
     def __init__(self, superpixels: Superpixels) -> None:
         self._height, self._width = superpixels.image_height, superpixels.image_width
+        self.sizes = superpixels.sizes
+        """(n,) float32, working pixels."""
+        self._boxes = superpixels.boxes
         self._by_column = np.ascontiguousarray(superpixels.labels.T)
         columns, rows = self._by_column.shape
         # Working row or column under the middle of each full one, and the first full row of each working row.
@@ -72,4 +75,16 @@ class RegionMasks:
         across, down = columns / self._width, rows / self._height
         corners = [max(box.x0, 0.0) * across, max(box.y0, 0.0) * down]
         corners += [min(box.x1, self._width) * across, min(box.y1, self._height) * down]
+        return np.asarray(corners, dtype=np.float32)
+
+    def shares_of_box(self, working: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n,) float32: working pixels of each superpixel whose middles a box of working pixels holds."""
+        x0, y0, x1, y1 = np.round(working).astype(int)
+        held = self._by_column[x0:x1, y0:y1].ravel()
+        return np.bincount(held, minlength=len(self.sizes)).astype(np.float32)
+
+    def box_of(self, members: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """(4,) float32: the box of some superpixels, at least one, in working pixels."""
+        boxes = self._boxes[members]
+        corners = np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
         return np.asarray(corners, dtype=np.float32)

@@ -27,8 +27,13 @@ from regionsearch.models.compact.merge_tree import (
 from regionsearch.models.compact.network import CompactFeatures, CompactNetwork
 from regionsearch.models.compact.perceptron import mean_logit, sigmoid
 from regionsearch.models.compact.pointing import PointedTree, region_meant
-from regionsearch.models.compact.proposal_features import Candidates, find_candidates
-from regionsearch.models.compact.proposal_ranking import select
+from regionsearch.models.compact.proposal_features import (
+    MIN_AREA,
+    MIN_BOX_AREA,
+    Candidates,
+    find_candidates,
+)
+from regionsearch.models.compact.proposal_ranking import select, worth
 from regionsearch.models.compact.region_masks import RegionMasks
 from regionsearch.models.compact.segmenter_weights import SegmenterWeights, read_weights
 from regionsearch.models.compact.single_thread import single_threaded_products
@@ -37,7 +42,7 @@ from regionsearch.models.features import Backbone, DenseFeatures
 from regionsearch.models.segmenter import DEFAULT_ENTITY_LIMIT, SegmenterInfo, check_features, check_limit
 from regionsearch.regions import Mask, RegionPrompt, validate_within
 
-PREPROCESSING = 1
+PREPROCESSING = 2
 """Version of everything besides the weights that decides what is found; raised when outputs change."""
 
 POINTED_MIN_BOX_AREA = 0.001
@@ -116,9 +121,8 @@ class CompactSegmenter:
                     self._weights, image, own, min_box_area=POINTED_MIN_BOX_AREA, min_area=POINTED_MIN_AREA
                 )
             superpixels = found.described.superpixels
-            return PointedTree(
-                RegionMasks(superpixels), found.candidates, found.scores, superpixels.labels.size
-            )
+            masks = RegionMasks(superpixels)
+            return PointedTree(masks, found.tree, found.candidates, found.scores, superpixels.labels.size)
 
         return region_meant(region, image.height, image.width, pointed_tree, refine)
 
@@ -131,11 +135,15 @@ class CompactSegmenter:
         return cast(list[CompactFeatures], list(features))
 
     def _propose(self, image: Image, features: CompactFeatures, limit: int) -> Entities:
-        found = candidates(self._weights, image, features)
-        members = found.candidates.members
+        # Small pieces of the background are worth nothing as things, but complete the picture.
+        found = candidates(self._weights, image, features, min_box_area=MIN_AREA)
+        members, boxes = found.candidates.members, found.candidates.boxes
         superpixels = found.described.superpixels
         shared = np.asarray((members * superpixels.sizes) @ members.T, dtype=np.float32)
-        chosen = select(found.scores, found.candidates.boxes, shared, limit)
+        box_areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        worths = worth(found.scores, found.candidates.swallowed)
+        worths[box_areas < MIN_BOX_AREA * superpixels.labels.size] = 0
+        chosen = select(worths, boxes, shared, limit, found.candidates.pieces)
         if len(chosen) == 0:
             return Entities.whole_frame(image.height, image.width)
         masks = RegionMasks(superpixels)
