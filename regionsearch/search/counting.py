@@ -1,8 +1,8 @@
 """How many entities of an image are such as the one that matched.
 
 Such entities are those that may be the match (by label and strict conditions) and, when the placement names
-no label, look as much like what is asked as the match itself: their weighted sum is not further below the
-match's than COUNTED_WITHIN deviations of the signals that entities have. What a label names is counted by
+no label, look about as much like what is asked as the best of them: not by more than COUNTED_WITHIN
+deviations of the background less. What a label names is counted by
 the label alone. Segmenters find one thing several times over, whole and in part: of entities that overlap
 only the best is counted.
 """
@@ -14,7 +14,6 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from regionsearch.regions import box_iou_matrix
 from regionsearch.search.agreement import EntityFacts
 from regionsearch.search.joint_scoring import JointScores
 from regionsearch.search.placement import Placement
@@ -23,7 +22,7 @@ COUNTED_WITHIN = 1.0
 """Deviations of the background."""
 OVERLAPPING = 0.5
 """Share of the smaller of two boxes that lies in the other from which both are taken for one thing."""
-ENTITY_SIGNALS = ("entity", "text_entity")
+ROUNDING = 1e-9
 
 
 def wants_count(placement: Placement) -> bool:
@@ -46,8 +45,9 @@ def such_entities(
     facts: EntityFacts, scores: JointScores, weights: Mapping[str, float], *, by_label: bool
 ) -> NDArray[np.int64]:
     """(c,) how many entities of each candidate could as well be its match; 0 where none may be."""
-    compared = [weights[name] for name in ENTITY_SIGNALS if name in scores.names]
-    margin = np.inf if by_label else COUNTED_WITHIN * (sum(compared) or 1.0)
+    # What tells entities apart: pixels, or words where there are none.
+    own = "entity" if "entity" in scores.names else "text_entity"
+    margin = np.inf if by_label else COUNTED_WITHIN * weights[own]
     counts = np.zeros(len(scores.totals), dtype=np.int64)
     for place in np.flatnonzero(scores.matched).tolist():
         totals = scores.totals_with_each(place)
@@ -62,15 +62,17 @@ def _apart(boxes: NDArray[np.float64]) -> int:
     overlap = covered_shares(boxes)
     kept: list[int] = []
     for row in range(len(boxes)):
-        if not kept or overlap[row, kept].max() < OVERLAPPING:
+        # Rounding must not decide about boxes that are halves of each other.
+        if not kept or overlap[row, kept].max() < OVERLAPPING - ROUNDING:
             kept.append(row)
     return len(kept)
 
 
 def covered_shares(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     """(n, n) the area that two boxes share over that of the smaller one, 0 to 1."""
+    least = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    most = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    shared = np.clip(most - least, 0, None).prod(axis=2)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    iou = box_iou_matrix(boxes, boxes)
-    shared = iou / (1 + iou) * (areas[:, None] + areas[None, :])
     shares: NDArray[np.float64] = shared / np.minimum(areas[:, None], areas[None, :])
     return shares

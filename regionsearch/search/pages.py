@@ -33,7 +33,8 @@ _NOT_ASKED = ("page_token", "image_name")
 def token_of(page: int, query: Query, searched: str) -> str:
     """page: the one to come, from 2. searched: names all that the ranking depends on besides the query."""
     body = _BODY.pack(_VERSION, page, query_digest(query), _digest(searched.encode()))
-    return base64.urlsafe_b64encode(_CHECK.pack(zlib.crc32(body)) + body).decode()
+    # The version comes first, so that no token begins with a hyphen, which a command line takes for an option.
+    return base64.urlsafe_b64encode(body + _CHECK.pack(zlib.crc32(body))).decode()
 
 
 def page_of(query: Query, searched: str) -> int:
@@ -76,8 +77,8 @@ def _parsed(token: str) -> tuple[int, bytes, bytes]:
         raw = base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True)
     except (binascii.Error, UnicodeEncodeError) as error:
         raise _bad_token() from error
-    body = raw[_CHECK.size :]
-    if len(body) != _BODY.size or _CHECK.unpack_from(raw)[0] != zlib.crc32(body):
+    body = raw[: _BODY.size]
+    if len(raw) != _BODY.size + _CHECK.size or _CHECK.unpack_from(raw, _BODY.size)[0] != zlib.crc32(body):
         raise _bad_token()
     version, page, asked, searched = _BODY.unpack(body)
     if version != _VERSION or page < 2:
@@ -96,7 +97,8 @@ def _digest(data: bytes) -> bytes:
 def _canonical(value: Any) -> bytes:
     """Bytes that are equal for equal values and different for others, whatever they are made of."""
     if isinstance(value, np.ndarray):
-        return _tagged(b"a", f"{value.dtype}{value.shape}".encode(), np.ascontiguousarray(value).tobytes())
+        shape = f"{value.dtype}{value.shape}".encode()
+        return _tagged(b"a", shape, hashlib.sha256(np.ascontiguousarray(value).data).digest())
     if is_dataclass(value):
         return _tagged(
             b"d",
@@ -109,7 +111,7 @@ def _canonical(value: Any) -> bytes:
     if isinstance(value, (list, tuple)):
         return _tagged(b"l", *map(_canonical, value))
     if isinstance(value, bytes):
-        return _tagged(b"b", value)
+        return _tagged(b"b", hashlib.sha256(value).digest())
     if isinstance(value, (bool, np.bool_)) or value is None:
         return _tagged(b"c", repr(value).encode())
     if isinstance(value, (int, float, np.number)):

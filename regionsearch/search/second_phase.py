@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.collection import Candidates, Collection
-from regionsearch.search.agreement import EntityFacts, agreements, allowed
+from regionsearch.search.agreement import EntityFacts, agreements, allowed, is_about_place
 from regionsearch.search.counting import wants_count, within_counts
 from regionsearch.search.joint_scoring import Background, JointQuestion, JointScores, score_jointly
 from regionsearch.search.placement import Placement
@@ -101,8 +101,9 @@ class Scorer:
             if not wants_count(placement):
                 continue
             alone = scores
-            if len(self.placements) > 1:
-                # What else is asked for decides which entities are left, not how many there are of these.
+            if len(self.placements) > 1 or is_about_place(placement):
+                # How many there are of these is a matter of looks: neither of the entities that other regions
+                # take, nor of a place that is wished for. Where a place is a condition, it decides.
                 alone = score_jointly(
                     candidates,
                     JointQuestion(
