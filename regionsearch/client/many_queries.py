@@ -13,7 +13,8 @@ from regionsearch.errors import AnswerTooLarge, InvalidRequest, RegionSearchErro
 from regionsearch.v1 import search_pb2
 
 CALL_QUERIES = 16
-"""More save little: what a call costs beside its queries is then below a hundredth of them."""
+"""A call is answered as a whole: with more, the first answer would wait longer for the last, and the timeout
+that suits a single question would pass sooner. A server may be told to take fewer, and then refuses."""
 CALL_BYTES = 24 * 1024 * 1024
 """Of the questions in one call, unless a single one is larger."""
 
