@@ -6,6 +6,14 @@ from typing import Any
 
 from regionsearch.regions import RegionPrompt
 
+PARTS = ("entity", "global", "text_entity", "text_image", "placement", "objectness")
+"""The order in which the parts of a score are shown: a server's answer has none."""
+
+
+def parts_in_order(hit: Any) -> list[tuple[str, Any]]:
+    """(name, part) of the parts that a hit has."""
+    return sorted(hit.parts.items(), key=lambda named: PARTS.index(named[0]))
+
 
 def answer_to_json(answer: Any) -> dict[str, Any]:
     """From an answer of the engine or of the client, which name alike."""
@@ -38,7 +46,7 @@ def _hit(hit: Any) -> dict[str, Any]:
                 "weight": part.weight,
                 "entity": part.entity,
             }
-            for name, part in hit.parts.items()
+            for name, part in parts_in_order(hit)
         },
         "entity": _entity(hit.entity),
         "matches": [

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regionsearch.cli.answer_json import parts_in_order
 from regionsearch.cli.asking import KeptImage
 from regionsearch.cli.question import ExampleOf, Question, read_picture
 from regionsearch.demonstration.explained import (
@@ -144,7 +145,7 @@ def _hit(rank: int, hit: Any, question: Question, kept: Kept) -> ExplainedHit:
         entity=f"entity {entity.index}{label}, {entity.area:.1%} of the image",
         parts=tuple(
             ExplainedPart(name, part.raw, part.standardised, part.weight, part.entity)
-            for name, part in hit.parts.items()
+            for name, part in parts_in_order(hit)
         ),
         matches=matches,
         entity_arm_rank=hit.entity_arm_rank,
