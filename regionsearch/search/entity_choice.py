@@ -53,6 +53,9 @@ def choose_entities(
     probabilities = np.exp(logits - logits.max(axis=0))
     probabilities /= probabilities.sum(axis=0)
     expected = np.where(within, box_iou_matrix(boxes, boxes) @ probabilities, NOT_ALLOWED)
+    if expected.shape[1] == 1:
+        best: NDArray[np.int64] = expected.argmax(axis=0)
+        return best
     starts = np.array([0, len(boxes)])
     rows, found = distinct_rows(expected, starts)
     if not found[0]:

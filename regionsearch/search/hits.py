@@ -71,9 +71,8 @@ def find_hits(
             raise AssertionError("images that are gone were passed over")
         scores = widening.batches[ranked.batch].scores
         where = (scores, ranked.place) if alone is None else (alone, place)
-        hits.append(
-            _hit(record, ranked, *where, scores.totals_with_each(ranked.place), widening, all_entities)
-        )
+        with_each = scores.totals_with_each(ranked.place) if all_entities else np.empty(0)
+        hits.append(_hit(record, ranked, *where, with_each, widening, all_entities))
         records.append(record)
     totals = np.array([ranked.total for ranked in chosen])
     complete = not passed_over or len(chosen) == wanted.stop - wanted.start
@@ -123,6 +122,8 @@ def _further_entities(
 ) -> tuple[EntityMatch, ...]:
     """The best `count`, equal ones in their order. totals: by ordinal what the image totals with each."""
     best = sorted(totals, key=lambda ordinal: (-totals[ordinal], ordinal))[:count]
+    if not best:
+        return ()
     scores = calibrator.scores(np.array([totals[ordinal] for ordinal in best])).tolist()
     return tuple(
         EntityMatch(matched_entity(record, ordinal), score)
