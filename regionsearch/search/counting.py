@@ -18,9 +18,10 @@ from regionsearch.search.agreement import EntityFacts
 from regionsearch.search.joint_scoring import JointScores
 from regionsearch.search.placement import Placement
 
-COUNTED_WITHIN = 1.0
-"""Deviations of the background."""
-OVERLAPPING = 0.5
+COUNTED_WITHIN = 0.25
+"""Deviations of the background. Chosen with OVERLAPPING on annotated photos so that counts are neither too
+high nor too low on average; wider windows count twice too many (docs/counting.md)."""
+OVERLAPPING = 0.3
 """Share of the smaller of two boxes that lies in the other from which both are taken for one thing."""
 ROUNDING = 1e-9
 

@@ -118,18 +118,22 @@ class Widening:
         self.answers = self._arms.ask(width)
         fresh = [number for number in self.answers.numbers if number not in self._seen]
         self._seen.update(fresh)
+        first = len(self.batches)
         for start in range(0, len(fresh), SCORED_TOGETHER):
             scored = self._scorer.score(fresh[start : start + SCORED_TOGETHER])
             if scored is not None:
-                self._add(scored)
+                self.batches.append(scored)
+        new = range(first, len(self.batches))
+        if self._calibrator is None:
+            self._calibrate([self.batches[batch] for batch in new])
+        for batch in new:
+            self._waiting.extend(self._qualified(self.batches[batch], batch))
 
-    def _add(self, scored: ScoredImages) -> None:
-        if self._calibrator is None and scored.qualified.any():
+    def _calibrate(self, scored: list[ScoredImages]) -> None:
+        totals = _joined([each.scores.totals[each.qualified] for each in scored])
+        if len(totals):
             facts = self._facts
-            totals = scored.scores.totals[scored.qualified]
             self._calibrator = self._calibration.of(QueryFacts(facts.kind, facts.text, facts.images, totals))
-        self.batches.append(scored)
-        self._waiting.extend(self._qualified(scored, len(self.batches) - 1))
 
     def _qualified(self, scored: ScoredImages, batch: int) -> Iterator[Ranked]:
         places = np.flatnonzero(scored.qualified)
