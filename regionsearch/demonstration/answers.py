@@ -21,7 +21,8 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """One hit: the photo, and the entity that matched, in the photo's pixels. score: 0 to 1."""
+    """One hit: the photo, and the entity that matched, in the photo's pixels. score: 0 to 1. others: what
+    further regions of the question were matched to."""
 
     image_id: str
     photo: Image
@@ -31,11 +32,13 @@ class Found:
     mask: Mask
     box: Box
     area: float
+    others: tuple[Mask, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """The hits, best first; the region that was used, in the query picture; the time of the call."""
+    """The hits, best first; the region that was used (of several the first), in the query picture; the
+    time of the call."""
 
     question: Question
     found: tuple[Found, ...]

@@ -10,6 +10,7 @@ from pathlib import Path
 from regionsearch.client import Client
 from regionsearch.demonstration.answers import Answer, Found, Part
 from regionsearch.demonstration.questions import IndexedPhoto, Question, Thing
+from regionsearch.demonstration.wording import PART_MEANING
 from regionsearch.errors import InvalidRequest
 from regionsearch.images import Image, decode_image, load_image
 
@@ -38,7 +39,7 @@ class CollectionReader:
 
     def ask(self, question: Question, limit: int) -> Answer:
         """Sends one question, and reads the photos of its hits."""
-        region = question.region
+        regions = () if question.region is None else (question.region, *question.further)
         started = time.perf_counter()
         answer = self._client.search(
             self._collection,
@@ -47,9 +48,7 @@ class CollectionReader:
             else None,
             image_id=question.image_id,
             entity=question.entity,
-            box=region.box if region else None,
-            points=region.points if region else (),
-            mask=region.mask if region else None,
+            regions=regions,
             text=question.text,
             limit=limit,
         )
@@ -64,17 +63,21 @@ class CollectionReader:
                     photo=self._image(hit.image_id),
                     score=hit.score,
                     parts=tuple(
-                        Part(name, part.raw, part.standardised, part.weight)
-                        for name, part in hit.parts.items()
+                        Part(name, hit.parts[name].raw, hit.parts[name].standardised, hit.parts[name].weight)
+                        for name in PART_MEANING
+                        if name in hit.parts and hit.parts[name].weight > 0
                     ),
                     index=hit.entity.index,
                     mask=hit.entity.mask,
                     box=hit.entity.box,
                     area=hit.entity.area,
+                    others=tuple(
+                        match.entity.mask for match in hit.matches[1:] if match.entity.mask is not None
+                    ),
                 )
             )
-        used = answer.regions[0].mask if answer.regions else None
-        return Answer(question, tuple(found), used, milliseconds)
+        used = [region.mask for region in answer.regions if region.mask is not None]
+        return Answer(question, tuple(found), used[0] if used else None, milliseconds)
 
     def _photo(self, image_id: str) -> IndexedPhoto:
         stored = self._client.get_image(self._collection, image_id, entities=True, masks=True)

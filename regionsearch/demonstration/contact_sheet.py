@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from PIL import Image as Pillow
 from PIL import ImageDraw
 
+from regionsearch.demonstration.answer_pictures import hit_picture, question_picture
 from regionsearch.demonstration.answers import Answer, Found, Part
-from regionsearch.demonstration.outlines import ASKED, FOUND, photo_with_outline, photo_with_prompt
+from regionsearch.demonstration.outlines import ASKED, FOUND
 from regionsearch.demonstration.paper import (
     ACCENT,
     CARD,
@@ -109,7 +110,8 @@ def _draw_row(sheet: Pillow.Image, answer: Answer, top: int, height: int, width:
 def _draw_query(sheet: Pillow.Image, draw: ImageDraw.ImageDraw, answer: Answer, left: int, top: int) -> None:
     question = answer.question
     room = QUERY_WIDTH - GAP
-    if question.picture is None:
+    shown = question_picture(answer, (room, PICTURE_HEIGHT))
+    if shown is None:
         draw.rounded_rectangle((left, top, left + room, top + PICTURE_HEIGHT), CORNER, fill=WELL)
         lines = wrapped(draw, drawable(question.sentence), 30, room - 2 * PADDING)
         y = top + (PICTURE_HEIGHT - 38 * len(lines)) // 2
@@ -118,11 +120,6 @@ def _draw_query(sheet: Pillow.Image, draw: ImageDraw.ImageDraw, answer: Answer, 
             draw.text((left + (room - length) / 2, y), line, font=font(30), fill=INK)
             y += 38
     else:
-        within = (room, PICTURE_HEIGHT)
-        if question.region is not None:
-            shown = photo_with_prompt(question.picture, within, question.region, answer.used)
-        else:
-            shown = photo_with_outline(question.picture, within, question.outline, ASKED)
         paste_into_well(sheet, shown, (left, top), (room, PICTURE_HEIGHT))
     y = top + PICTURE_HEIGHT + 12
     draw_pill(draw, question.kind, left, y)
@@ -146,7 +143,7 @@ def _draw_hit(
     left: int,
     top: int,
 ) -> None:
-    shown = photo_with_outline(hit.photo, (HIT_WIDTH, PICTURE_HEIGHT), hit.mask, FOUND)
+    shown = hit_picture(hit, (HIT_WIDTH, PICTURE_HEIGHT))
     paste_into_well(sheet, shown, (left, top), (HIT_WIDTH, PICTURE_HEIGHT))
     y = top + PICTURE_HEIGHT + 12
     score = f"{hit.score:.2f}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from regionsearch.images import Image
-from regionsearch.regions import Box, Mask, Point, RegionPrompt, mask_iou
+from regionsearch.regions import Box, Mask, Point, RegionPrompt, box_iou, mask_iou
 
-Kind = Literal["words", "box", "point", "mask", "box + words", "more like this"]
+Kind = Literal["words", "box", "point", "mask", "box + words", "two boxes", "more like this"]
 
 VIEW_SCALE = 0.8
 """Sides of a view over those of its photo."""
@@ -68,7 +69,8 @@ class Question:
     """What is asked, as it is sent and as it is shown.
 
     picture: the query picture; for `more like this` the indexed photo, shown but not sent.
-    region: in the picture's pixels. image_id, entity: the indexed entity that is meant instead.
+    region: in the picture's pixels; further: more of them, each matched to an entity of its own.
+    image_id, entity: the indexed entity that is meant instead.
     outline: what the picture is shown with when the answer names no region of its own.
     expected: the thing that the question was made from; None where nobody knows the right answer.
     """
@@ -82,6 +84,7 @@ class Question:
     entity: int | None = None
     outline: Mask | None = None
     expected: Thing | None = None
+    further: tuple[RegionPrompt, ...] = ()
 
 
 def plan_questions(
@@ -89,7 +92,8 @@ def plan_questions(
     words: Sequence[str] = NEUTRAL_WORDS,
     added_words: str = ADDED_WORDS,
 ) -> list[Question]:
-    """A question of every kind but `more like this`, about different photos as far as there are enough.
+    """A question of every kind but `more like this`, about different photos as far as there are enough;
+    about two things at once when a photo has two that lie apart.
 
     photos: 1 at least, each with an entity at least.
     """
@@ -116,7 +120,38 @@ def plan_questions(
         *(Question("words", f"“{text}”", text=text) for text in words),
         about_region(2, "box + words", f"This, and “{added_words}”", added_words),
         about_region(3, "mask", "Where is the thing with this outline?"),
+        *about_two_things(photos),
     ]
+
+
+def about_two_things(photos: Sequence[IndexedPhoto]) -> list[Question]:
+    """The photo with this thing and that one: the two best things that lie apart, of all photos; none when
+    no photo has two."""
+    pairs = [
+        (min(first[0], second[0]), photo, first[1], second[1])
+        for photo in photos
+        for first, second in combinations(_best_things(photo), 2)
+        if first[0][0] and second[0][0] and _apart(first[1], second[1])
+    ]
+    if not pairs:
+        return []
+    _, photo, first, second = max(pairs, key=lambda pair: (pair[0], pair[1].image_id))
+    shapes = [RegionPrompt(box=mask_in_view(thing.mask).box()) for thing in (first, second)]
+    return [
+        Question(
+            "two boxes",
+            "Where are both of these together?",
+            view_of(photo.image),
+            shapes[0],
+            expected=first,
+            further=tuple(shapes[1:]),
+        )
+    ]
+
+
+def _apart(first: Thing, second: Thing) -> bool:
+    """Whether the two boxes share nothing: of things within each other nobody could tell which is meant."""
+    return box_iou(first.box, second.box) == 0
 
 
 def more_like_this(photos: Sequence[IndexedPhoto], most: int) -> list[Question]:

@@ -9,9 +9,9 @@ from html import escape
 
 from PIL import Image as Pillow
 
+from regionsearch.demonstration.answer_pictures import hit_picture, question_picture
 from regionsearch.demonstration.answers import Answer, Found, Part
 from regionsearch.demonstration.contact_sheet import STRONGEST
-from regionsearch.demonstration.outlines import ASKED, FOUND, photo_with_outline, photo_with_prompt
 from regionsearch.demonstration.wording import (
     PART_MEANING,
     SheetFacts,
@@ -116,22 +116,14 @@ def _article(answer: Answer, number: int) -> str:
 
 
 def _query_picture(answer: Answer) -> str:
-    question = answer.question
-    if question.picture is None:
-        return f'<div class="well"><span>{escape(question.sentence)}</span></div>'
-    if question.region is not None:
-        shown = photo_with_prompt(
-            question.picture, PICTURE_SIZE, question.region, answer.used, pixel_ratio=PIXEL_RATIO
-        )
-    else:
-        shown = photo_with_outline(
-            question.picture, PICTURE_SIZE, question.outline, ASKED, pixel_ratio=PIXEL_RATIO
-        )
+    shown = question_picture(answer, PICTURE_SIZE, pixel_ratio=PIXEL_RATIO)
+    if shown is None:
+        return f'<div class="well"><span>{escape(answer.question.sentence)}</span></div>'
     return _picture(shown, query_alt_text(answer))
 
 
 def _hit(answer: Answer, hit: Found, place: int) -> str:
-    shown = photo_with_outline(hit.photo, PICTURE_SIZE, hit.mask, FOUND, pixel_ratio=PIXEL_RATIO)
+    shown = hit_picture(hit, PICTURE_SIZE, pixel_ratio=PIXEL_RATIO)
     mark = badge(hit, answer)
     manner = "good" if is_good(hit, answer) else "missed"
     return (

@@ -13,6 +13,8 @@ PART_MEANING = {
     "global": "picture to picture",
     "text_entity": "words to entity",
     "text_image": "words to picture",
+    "placement": "where the entity lies and how large it is",
+    "objectness": "how much like a thing the entity looks",
 }
 
 GOOD_OVERLAP = 0.5
@@ -82,7 +84,13 @@ def query_alt_text(answer: Answer) -> str:
         return f"a query in words alone: {question.sentence}"
     if question.region is None:
         return f"the indexed photo {question.image_id} with entity {question.entity} outlined"
-    shape = {"box": "a box", "point": "a point", "mask": "an outline", "box + words": "a box"}[question.kind]
+    shape = {
+        "box": "a box",
+        "point": "a point",
+        "mask": "an outline",
+        "box + words": "a box",
+        "two boxes": "two boxes",
+    }[question.kind]
     made_from = f", a mirrored and smaller view of {question.expected.image_id}" if question.expected else ""
     return f"the query picture{made_from}, with {shape} drawn in"
 

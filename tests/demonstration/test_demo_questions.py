@@ -13,6 +13,7 @@ from regionsearch.demonstration.questions import (
     IndexedPhoto,
     Question,
     Thing,
+    about_two_things,
     contrast,
     deepest_point,
     lookalikes,
@@ -23,7 +24,7 @@ from regionsearch.demonstration.questions import (
     view_of,
 )
 from regionsearch.images import Image
-from regionsearch.regions import Box, Mask, mask_iou
+from regionsearch.regions import Box, Mask, box_iou, mask_iou
 
 
 def photo_with(image_id: str, masks: list[NDArray[np.bool_]], objectness: list[float]) -> IndexedPhoto:
@@ -167,3 +168,19 @@ def test_an_answer_knows_at_which_place_the_right_photo_is_and_how_far_its_entit
     assert clicked.overlap == pytest.approx(1.0, abs=0.1)  # the click meant just this half
     missed = Answer(question, (found(other, other.mask),), None, 1.0)
     assert (missed.rank, missed.overlap) == (None, None)
+
+
+def test_a_photo_with_two_things_apart_is_asked_for_by_both() -> None:
+    masks = [
+        rectangle(60, 80, 5, 5, 35, 35),
+        rectangle(60, 80, 45, 20, 75, 50),
+        rectangle(60, 80, 8, 8, 30, 30),
+    ]
+    (question,) = about_two_things([photo_with("two.jpg", masks, [0.9, 0.8, 0.7])])
+    assert question.kind == "two boxes"
+    regions = (question.region, *question.further)
+    boxes = [region.box for region in regions if region is not None and region.box is not None]
+    known = [mask_in_view(Mask.from_array(plane)).box() for plane in masks]
+    assert all(box in known for box in boxes)
+    assert box_iou(boxes[0], boxes[1]) == 0
+    assert about_two_things([photo_with("one.jpg", [masks[0], masks[2]], [0.9, 0.8])]) == []
