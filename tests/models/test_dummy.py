@@ -120,3 +120,19 @@ def test_what_cannot_be_embedded_is_refused(image: Image) -> None:
         embedder.embed_query(EncodableQuery(text="red", mask=Mask.full(2, 2)))
     with pytest.raises(InvalidRequest, match="from 1 to 1024 can be"):
         load_segmenter().propose([image], limit=0)
+
+
+def test_a_refined_box_means_the_area_within_it_and_itself_where_there_is_none(image: Image) -> None:
+    segmenter = load_segmenter()
+    for box, meant in (
+        (Box(10, 20, 90, 80), RED),
+        (Box(15, 40, 90, 80), RED),
+        (Box(0, 0, SIZE, SIZE), GREEN),
+        (Box(90, 0, 105, 80), Box(90, 0, 105, 80)),
+        (Box(60, 50, 90, 80), Box(60, 50, 90, 80)),
+    ):
+        region = RegionPrompt(box=box)
+        assert segmenter.prompt(image, region, refine=True).box() == meant
+        assert segmenter.prompt(image, region).box() == box
+    mask = Mask.from_box(Box(10, 20, 90, 80), SIZE, SIZE)
+    assert segmenter.prompt(image, RegionPrompt(mask=mask), refine=True) == mask

@@ -100,6 +100,17 @@ def test_a_box_means_itself_unless_refining_is_asked_for(
     (single,) = told_directly(loaded, embeddings, False, input_boxes=torch.tensor([[15.5, 10, 60, 50]]))
     refined = segmenter_of(loaded, replace(EVERYTHING, box="refine")).prompt(photo, region, features)
     assert mask_iou(refined, single) >= 0.999
+    # Asked for with the box instead of once for all.
+    assert segmenter_of(loaded, EVERYTHING).prompt(photo, region, features, refine=True) == refined
+
+
+def test_a_box_in_which_nothing_is_found_means_itself(
+    loaded: LoadedSam2, photo: Image, features: SamImageFeatures
+) -> None:
+    nothing = replace(EVERYTHING, mask_threshold=32.0)
+    region = RegionPrompt(box=Box(15.5, 10, 60, 50))
+    found = segmenter_of(loaded, nothing).prompt(photo, region, features, refine=True)
+    assert found == Mask.from_box(Box(15.5, 10, 60, 50), 90, 120)
 
 
 def test_masks_and_polygons_mean_themselves(loaded: LoadedSam2, photo: Image) -> None:
