@@ -42,9 +42,10 @@ class QueryFacts:
 
     @property
     def company(self) -> float:
-        """Mean of the ten best sums, or of all when there are fewer; 0 without any."""
+        """Median of the ten best sums, or of all when there are fewer; 0 without any. One image that stands
+        out, such as the query's own, hardly moves it."""
         best = np.sort(self.totals)[-COMPANY:]
-        return float(best.mean()) if len(best) else 0.0
+        return float(np.median(best)) if len(best) else 0.0
 
     @property
     def further_words(self) -> int:
@@ -68,30 +69,33 @@ class Calibrator:
 
 @dataclass(frozen=True, slots=True)
 class KindCalibration:
-    """Of one kind of query, in log-odds: intercept; slope, above 0, for each unit of the weighted sum;
-    company, for each unit of `QueryFacts.company`; further_words, for each of them."""
+    """Of one kind of query, in log-odds: intercept; slope, above 0, for each unit by which the weighted sum
+    lies above the company's share; further_words, for each of them."""
 
     intercept: float
     slope: float
-    company: float
     further_words: float
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """version: what answers name. kinds: one for each kind of query."""
+    """version: what answers name. company: share of `QueryFacts.company` that is taken off every sum, 0 for
+    sums that count as they are, 1 for sums that count beside the query's other sums alone. kinds: one for each
+    kind of query."""
 
     version: str
+    company: float
     kinds: Mapping[QueryKind, KindCalibration]
 
     def of(self, facts: QueryFacts) -> Calibrator:
         """The calibration for one query. Within it, scores rise with the sums."""
         kind = self.kinds[facts.kind]
-        intercept = kind.intercept + kind.company * facts.company + kind.further_words * facts.further_words
-        return Calibrator(intercept, kind.slope)
+        intercept = kind.intercept + kind.further_words * facts.further_words
+        return Calibrator(intercept - kind.slope * self.company * facts.company, kind.slope)
 
     def to_json(self) -> dict[str, Any]:
-        return {"version": self.version, "kinds": {kind: asdict(one) for kind, one in self.kinds.items()}}
+        kinds = {kind: asdict(one) for kind, one in self.kinds.items()}
+        return {"version": self.version, "company": self.company, "kinds": kinds}
 
     @staticmethod
     def from_json(stored: Mapping[str, Any]) -> Calibration:
@@ -103,4 +107,7 @@ class Calibration:
         for kind, one in kinds.items():
             if not (one.slope > 0 and all(math.isfinite(value) for value in asdict(one).values())):
                 raise ValueError(f"{kind}: the slope must be above 0, and all numbers finite")
-        return Calibration(str(stored["version"]), kinds)
+        company = float(stored["company"])
+        if not 0 <= company <= 1:
+            raise ValueError(f"company is {company}; it must be between 0 and 1")
+        return Calibration(str(stored["version"]), company, kinds)

@@ -41,6 +41,7 @@ def test_only_the_ten_best_sums_say_how_high_a_query_scores_altogether() -> None
     best = np.arange(10.0)
     assert QueryFacts("words", "", 100, best).company == 4.5
     assert QueryFacts("words", "", 100, np.append(best, [-50.0, -70.0])).company == 4.5
+    assert QueryFacts("words", "", 100, np.append(best[:-1], 1000.0)).company == 4.5
     assert QueryFacts("words", "", 100, np.empty(0)).company == 0.0
 
 
@@ -62,13 +63,13 @@ def test_a_scoring_file_is_read_as_it_was_written(tmp_path: Path) -> None:
             "calibration",
             {
                 "version": "x",
+                "company": 0.5,
                 "kinds": {
-                    kind: {"intercept": 0.0, "slope": -1.0, "company": 0.0, "further_words": 0.0}
-                    for kind in QUERY_KINDS
+                    kind: {"intercept": 0.0, "slope": -1.0, "further_words": 0.0} for kind in QUERY_KINDS
                 },
             },
         ),
-        ("calibration", {"version": "x", "kinds": {}}),
+        ("calibration", {"version": "x", "company": 0.5, "kinds": {}}),
     ],
 )
 def test_a_file_that_is_no_scoring_file_is_refused_by_name(tmp_path: Path, key: str, value: object) -> None:
