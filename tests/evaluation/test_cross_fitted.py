@@ -15,7 +15,7 @@ from regionsearch.errors import InvalidRequest
 from regionsearch.evaluation.coco_annotations import AnnotatedPhotos, read_folders
 from regionsearch.evaluation.cross_fitted import cross_fitted_segmenter, main
 from regionsearch.images import Image, load_image
-from regionsearch.models.compact.loading import NETWORK_OF_SEGMENTER, load_segmenter
+from regionsearch.models.compact.loading import load_segmenter
 from regionsearch.models.compact.network import CompactNetwork
 from regionsearch.models.compact.segmenter import CompactSegmenter
 from regionsearch.models.compact.segmenter_weights import read_weights
@@ -37,7 +37,7 @@ def photos(folder: DrawnFolder) -> AnnotatedPhotos:
 
 @pytest.fixture(scope="module")
 def network() -> CompactNetwork:
-    return CompactNetwork(1, NETWORK_OF_SEGMENTER)
+    return CompactNetwork(1)
 
 
 @pytest.fixture

