@@ -22,8 +22,7 @@ WORKING_SIDE = 320
 """Longest side, pixels, of the picture that is cut. Things over 1.5 % of it have hundreds of pixels."""
 
 SCALE, SIGMA, MIN_SIZE = 75.0, 0.6, 30
-"""Felzenszwalb's parameters: about 400 superpixels, whose best unions reach a mask IoU of 0.5
-for 95 % of the annotated things of COCO photos."""
+"""Felzenszwalb's parameters: about 320 superpixels, finer than nearly all things."""
 
 LEVELS = (2, 4, 7, 10, 14, 15)
 """The network's blocks whose outputs are averaged over each superpixel."""

@@ -72,6 +72,25 @@ def test_features_of_a_merged_pair_are_those_of_its_pixels(
         assert features[0, len(DISTANCES) + 1] == pytest.approx(length / min(perimeters), rel=1e-3)
 
 
+@pytest.mark.parametrize("cost", [-9.0, -0.5, 0.5, 1.0, 2.0, 9.0])
+def test_a_partition_holds_every_superpixel_once_and_no_dearer_merge(
+    grown: tuple[MergeTree, Trace], cost: float
+) -> None:
+    tree, _ = grown
+
+    def dearest(node: int) -> float:
+        if node < tree.leaves:
+            return -np.inf
+        one, other = tree.children[node - tree.leaves]
+        return max(float(tree.costs[node - tree.leaves]), dearest(int(one)), dearest(int(other)))
+
+    nodes = tree.partition(cost).tolist()
+    assert (tree.members[nodes].sum(axis=0) == 1).all()
+    for node in nodes:
+        assert dearest(node) <= cost
+        assert node == len(tree) - 1 or dearest(int(tree.parents[node])) > cost
+
+
 def test_with_one_superpixel_the_frame_is_the_only_node() -> None:
     image = Image(np.full((20, 20, 3), 128, dtype=np.uint8))
     cut = cut_superpixels(image, levels_for(256, 256))
