@@ -22,6 +22,7 @@ from regionsearch.models.registry import ModelRegistry
 from regionsearch.regions import Box, Mask, Point, RegionPrompt
 from regionsearch.search import Query, QueryRegion, SearchEngine
 from regionsearch.search.background import CollectionBackground, is_due, neutral_phrases
+from regionsearch.search.calibration import QueryFacts
 from regionsearch.search.engine import encoding_at_once
 from regionsearch.search.joint_scoring import JointQuestion, ranking, score_jointly
 from regionsearch.search.scoring import shipped_scoring
@@ -93,10 +94,12 @@ def test_the_answer_is_what_scoring_every_image_would_give(
     # The arms bring every image here, so nothing may be missing or out of place.
     assert [hit.image_id for hit in answer.hits] == [others[place].image_id for place in order]
     assert [hit.entity.index for hit in answer.hits] == [scores.matches(place).entities[0] for place in order]
-    for hit in answer.hits:
-        assert hit.score == pytest.approx(
-            1 / (1 + np.exp(-sum(part.standardised * part.weight for part in hit.parts.values())))
-        )
+    facts = QueryFacts("pixels", "", 300, scores.totals)
+    expected = shipped_scoring().calibration.of(facts).scores(scores.totals[order])
+    assert [hit.score for hit in answer.hits] == pytest.approx(expected.tolist())
+    for hit, place in zip(answer.hits, order, strict=True):
+        total = sum(part.standardised * part.weight for part in hit.parts.values())
+        assert total == pytest.approx(scores.totals[place])
 
 
 @pytest.mark.parametrize("limit", [1, 7, 100, 299, 1000])
