@@ -6,7 +6,7 @@ the same measures with intervals from the same draws.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,13 +38,20 @@ def evaluate(index: PhotoIndex, *, captions: bool, progress: Progress) -> dict[s
     images = len(index.photos.images)
     weights = np.concatenate([np.ones((1, images), dtype=np.int64), image_weights(images)])
     regions = RegionAnswers(index)
+    named = coco_questions.class_questions(index.photos)
+    held_out = coco_questions.held_out_classes(index.photos.classes)
+    of_names, of_held_out = text_to_image(
+        index,
+        Block(named, index.numbers, weights),
+        Block([question for question in named if question.group in held_out], index.numbers, weights),
+        progress,
+    )
     report: dict[str, Any] = {
         "images": images,
         "entities": index.collection.stats.entities,
         "failed": [{"source": failure.source, "reason": failure.reason} for failure in index.failures],
-        "text_to_image": text_to_image(
-            index, Block(coco_questions.class_questions(index.photos), index.numbers, weights), progress
-        ),
+        "text_to_image": of_names,
+        "text_to_image_held_out": of_held_out,
         "region_to_image": region_to_image(
             index,
             Block(coco_questions.region_questions(index.photos), index.numbers, weights),
@@ -80,19 +87,37 @@ class RegionAnswers:
         return self._rankings[key]
 
 
-def text_to_image(index: PhotoIndex, block: Block, progress: Progress) -> dict[str, Any]:
+def text_to_image(
+    index: PhotoIndex, block: Block, held_out: Block, progress: Progress
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The figures of all class names, and of those in `held_out`, a part of them that took no part in any
+    fitting."""
     rankings = {
-        mode: [
-            index.ask(question, mode)
+        mode: {
+            question.group: index.ask(question, mode)
             for question in _counted(block.questions, f"text to image, {mode}", progress)
-        ]
+        }
         for mode in ("entity", "global", "joint")
     }
+    whole, part = (
+        _text_figures(
+            index.photos,
+            one,
+            {mode: [asked[question.group] for question in one.questions] for mode, asked in rankings.items()},
+        )
+        for one in (block, held_out)
+    )
+    return whole, part
+
+
+def _text_figures(
+    photos: AnnotatedPhotos, block: Block, rankings: Mapping[str, Sequence[Ranking]]
+) -> dict[str, Any]:
     figures = {mode: ranking_figures(block, asked) for mode, asked in rankings.items()}
     return {
         **_about(block),
         **{mode: shown(values) for mode, values in figures.items()},
-        **localisation(index.photos, block, rankings["joint"]),
+        **localisation(photos, block, rankings["joint"]),
         "ece": block.calibration_error(rankings["joint"]),
         "ratio": ratio(figures["joint"], [figures["global"]]),
     }

@@ -1,7 +1,7 @@
 """`regionsearch eval` on the photos that the compact segmenter's weights were fitted on, without their help.
 
     python -m regionsearch.evaluation.cross_fitted coco|segmentation --images DIR --annotations FILE
-        [--captions FILE] --folds DIR [--json]
+        [--captions FILE] --folds DIR [--scoring FILE] [--json]
 
 `--folds` is the folder that `python -m regionsearch.training.fit_segmenter --evaluate` leaves beside its
 weights: `fold0.npz`, `fold1.npz`, … and, in `fold0.txt`, …, the names of the photos that were kept from each.
@@ -37,6 +37,7 @@ from regionsearch.models.features import Backbone, DenseFeatures
 from regionsearch.models.registry import DEFAULT_EMBEDDER, ModelRegistry
 from regionsearch.models.segmenter import DEFAULT_ENTITY_LIMIT, Segmenter, SegmenterInfo
 from regionsearch.regions import Mask, RegionPrompt
+from regionsearch.search.scoring import load_scoring
 
 SEGMENTER = "compact"
 
@@ -190,7 +191,8 @@ def _run(options: argparse.Namespace) -> None:
         table = segmentation_table(report)
     else:
         models = CrossFittedModels(segmenter)
-        with PhotoIndex(photos, models, DEFAULT_EMBEDDER, SEGMENTER, _tell) as index:
+        scoring = None if options.scoring is None else load_scoring(options.scoring)
+        with PhotoIndex(photos, models, DEFAULT_EMBEDDER, SEGMENTER, _tell, scoring) as index:
             report = evaluate(index, captions=bool(options.captions), progress=_tell)
         table = coco_tables(report)
     print(json.dumps(report, indent=2, allow_nan=False) if options.json else table)
@@ -205,6 +207,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--folds", type=Path, required=True, help="folder of fold*.npz and fold*.txt, by fit_segmenter"
     )
+    parser.add_argument("--scoring", type=Path, help="scoring file that is judged instead of the shipped one")
     parser.add_argument("--json", action="store_true", help="print JSON alone")
     return parser
 

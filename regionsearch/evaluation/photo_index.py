@@ -32,6 +32,7 @@ from regionsearch.regions import Box, RegionPrompt
 from regionsearch.search.answer import Answer, Hit
 from regionsearch.search.engine import SearchEngine
 from regionsearch.search.query import Query, QueryRegion
+from regionsearch.search.scoring import Scoring
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -70,7 +71,7 @@ class Ranking:
 
 
 def weighted_sum(hit: Hit) -> float:
-    """The weighted sum of a hit's standardised signals: its score before the logistic."""
+    """The weighted sum of a hit's standardised signals: its score before the calibration."""
     return sum(part.weight * part.standardised for part in hit.parts.values())
 
 
@@ -79,6 +80,7 @@ class PhotoIndex:
 
     `photos` afterwards are those that were indexed; `failures` name the others: files that cannot be
     decoded, and those whose upright size is not the annotated one, in which no box would be true.
+    scoring: what is judged in the place of the shipped weights and calibration.
     Raises InvalidRequest when none is left.
     """
 
@@ -89,9 +91,10 @@ class PhotoIndex:
         embedder: str,
         segmenter: str,
         progress: Progress = lambda what, done, of: None,
+        scoring: Scoring | None = None,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="regionsearch-eval-")
-        self._engine = SearchEngine(RememberingModels(models))
+        self._engine = SearchEngine(RememberingModels(models), scoring=scoring)
         self._directory = DataDirectory(Path(self._folder.name) / "data", "write")
         try:
             self._pipeline = Pipeline(models.embedder(embedder), models.segmenter(segmenter), pixels="none")

@@ -7,6 +7,11 @@ from typing import Any
 
 BLOCKS = {
     "text_to_image": ("text to image", ("entity", "global", "joint"), ("map", "p1")),
+    "text_to_image_held_out": (
+        "text to image, classes held out of all fitting",
+        ("entity", "global", "joint"),
+        ("map", "p1"),
+    ),
     "region_to_image": (
         "region to image",
         ("whole_image", "entity", "global", "joint"),
@@ -19,6 +24,7 @@ BLOCKS = {
 MEASURES = {"map": "mAP", "p1": "P@1", "p5": "P@5", "r1": "R@1", "r5": "R@5", "r10": "R@10"}
 BASELINES = {
     "text_to_image": "global",
+    "text_to_image_held_out": "global",
     "region_to_image": "whole image",
     "composed": "the better of region and text alone",
 }

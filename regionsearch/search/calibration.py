@@ -80,7 +80,7 @@ class KindCalibration:
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """version: what answers name. company: share of `QueryFacts.company` that is taken off every sum, 0 for
-    sums that count as they are, 1 for sums that count beside the query's other sums alone. kinds: one for each
+    sums that count as they are, 1 for sums that count beside the others alone. kinds: one for each
     kind of query."""
 
     version: str
