@@ -110,8 +110,9 @@ def terms_in(unpacked: Path) -> dict[str, Terms]:
         ):
             fields[name] = [line.strip() for line in (first + more).split("\n") if line.strip()]
         if {"Files", "Copyright", "License"} <= fields.keys():
-            author = "; ".join(fields["Copyright"])
-            author = re.sub(r"^[\"“]|[\"”]$", "", re.sub(r"^\d{4}[\d ,.-]*|, \d{4}$", "", author)).strip()
+            author = re.sub(
+                r"\"| <[^>]*>|^\d{4}[\d ,.-]*|, \d{4}$", "", "; ".join(fields["Copyright"])
+            ).strip()
             for pattern in " ".join(fields["Files"]).split():
                 terms[str(PurePosixPath(pattern).with_suffix(""))] = Terms(author, fields["License"][0])
     return terms

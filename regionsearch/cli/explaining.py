@@ -144,7 +144,13 @@ def _hit(rank: int, hit: Any, question: Question, kept: Kept) -> ExplainedHit:
         score=hit.score,
         entity=f"entity {entity.index}{label}, {entity.area:.1%} of the image",
         parts=tuple(
-            ExplainedPart(name, part.raw, part.standardised, part.weight, part.entity)
+            ExplainedPart(
+                name,
+                part.raw,
+                part.standardised,
+                part.weight,
+                None if part.entity == entity.index else part.entity,
+            )
             for name, part in parts_in_order(hit)
         ),
         matches=matches,

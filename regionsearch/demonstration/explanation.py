@@ -318,6 +318,9 @@ def _notes(hit: ExplainedHit) -> list[tuple[int | None, str]]:
             (match.region, f"entity {match.entity}: cosine {match.raw:.3f}, {match.standardised:+.2f} sd")
             for match in hit.matches
         ]
+    elsewhere = [f"{part.name} on entity {part.entity}" for part in hit.parts if part.entity is not None]
+    if elsewhere:
+        notes.append((None, f"measured elsewhere: {', '.join(elsewhere)}"))
     ranks = (("entity arm", hit.entity_arm_rank), ("global arm", hit.global_arm_rank))
     said = (f"{arm}: {'not among its candidates' if rank is None else f'rank {rank}'}" for arm, rank in ranks)
     notes.append((None, " · ".join(said)))
