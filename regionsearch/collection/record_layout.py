@@ -182,8 +182,8 @@ def decode(value: Buffer, pixels: bytes | None = None) -> ImageRecord:
     header = verify(value)
     count = header.entities
     numbers = np.frombuffer(value, "<f4", header.floats, HEADER_BYTES).astype(np.float32)
-    vectors, rest = np.split(numbers, [(1 + count) * header.dimension])
-    boxes, areas, objectness = np.split(rest, [4 * count, 5 * count])
+    of_vectors = (1 + count) * header.dimension
+    boxes, areas = numbers[of_vectors : of_vectors + 4 * count], numbers[of_vectors + 4 * count : -count]
     at = HEADER_BYTES + 4 * header.floats
     lengths = np.frombuffer(value, "<u4", count, at)
     sources = tuple(_SOURCES[source] for source in value[at + 4 * count : at + 5 * count])
@@ -206,11 +206,11 @@ def decode(value: Buffer, pixels: bytes | None = None) -> ImageRecord:
             ),
             boxes=boxes.reshape(count, 4),
             areas=areas,
-            objectness=objectness,
+            objectness=numbers[-count:],
             labels=_labels(labels, count),
             label_sources=sources,
         ),
-        vectors=vectors.reshape(1 + count, header.dimension),
+        vectors=numbers[:of_vectors].reshape(1 + count, header.dimension),
         content_hash=header.content_hash,
         payload=json.loads(payload) if payload else {},
         pixels=pixels,
