@@ -1,0 +1,143 @@
+"""Judgements of a user's own: what was asked of a collection, and which images answer it well or badly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regionsearch.collection import Collection
+from regionsearch.config import Limits
+from regionsearch.errors import ImageNotFound, InvalidRequest
+from regionsearch.regions import Box, RegionPrompt
+from regionsearch.search.answer import Hit
+from regionsearch.search.calibration import QueryFacts
+from regionsearch.search.engine import SearchEngine
+from regionsearch.search.query import Query, QueryRegion
+from regionsearch.search.query_parts import kind_of
+
+QUERY_KEYS = ("text", "image", "image_id", "entity", "box")
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """line: in its file, from 1. good, bad: ids of images, at least one of each, none in both."""
+
+    line: int
+    query: Query
+    good: tuple[str, ...]
+    bad: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class JudgedSignals:
+    """One judgement, measured. names: of the s parts that the query has. good, bad: (g, s) and (b, s)
+    standardised. facts: of the query, with the sums of all that was returned. unseen: judged images that the
+    answer did not hold."""
+
+    judgement: Judgement
+    names: tuple[str, ...]
+    good: NDArray[np.float64]
+    bad: NDArray[np.float64]
+    facts: QueryFacts
+    unseen: int
+
+
+def read_judgements(path: Path, collection: Collection) -> list[Judgement]:
+    """A JSON object a line: `{"query": {...}, "good": [ids], "bad": [ids]}`; empty lines are passed over.
+
+    `query` has `text`, an `image` (a path, as seen from the file's folder) or an `image_id`, with an image
+    perhaps a `box` ([x0, y0, x1, y1] pixels), with an image_id perhaps an `entity` (its index).
+    Raises InvalidRequest, naming the line, for anything else and for ids that the collection has not.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"judgements {path} cannot be read: {error}", field="judgements") from error
+    read = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                read.append(_judgement(number, json.loads(line), path.parent, collection))
+            except (ValueError, TypeError) as error:
+                raise InvalidRequest(f"{path}, line {number}: {error}", field="judgements") from error
+            except (InvalidRequest, ImageNotFound) as error:
+                raise InvalidRequest(f"{path}, line {number}: {error.message}", field="judgements") from error
+    return read
+
+
+def _judgement(line: int, said: Any, folder: Path, collection: Collection) -> Judgement:
+    if not isinstance(said, dict) or set(said) != {"query", "good", "bad"}:
+        raise ValueError("a judgement is an object of query, good and bad")
+    good, bad = (_ids(said[key], key) for key in ("good", "bad"))
+    both = sorted(set(good) & set(bad))
+    if both:
+        raise ValueError(f"image {both[0]!r} is both good and bad")
+    for image_id in (*good, *bad):
+        collection.get(image_id)
+    return Judgement(line, _query(said["query"], folder), good, bad)
+
+
+def _ids(said: Any, key: str) -> tuple[str, ...]:
+    if not isinstance(said, list) or not said or not all(isinstance(one, str) for one in said):
+        raise ValueError(f"{key} must be a list of at least one image id")
+    return tuple(dict.fromkeys(said))
+
+
+def _query(said: Any, folder: Path) -> Query:
+    if not isinstance(said, dict) or not said:
+        raise ValueError("query must be an object that says something")
+    unknown = sorted(set(said) - set(QUERY_KEYS))
+    if unknown:
+        raise ValueError(f"query has no {unknown[0]!r}; it has: {', '.join(QUERY_KEYS)}")
+    for key in ("text", "image", "image_id"):
+        if key in said and not isinstance(said[key], str):
+            raise ValueError(f"query.{key} must be a string")
+    if "box" in said and "image" not in said:
+        raise ValueError("query.box needs query.image")
+    regions: tuple[QueryRegion, ...] = ()
+    if "box" in said:
+        regions = (QueryRegion(RegionPrompt(box=Box(*(float(value) for value in said["box"])))),)
+    file = folder / said["image"] if "image" in said else None
+    if file is not None and not file.is_file():
+        raise ValueError(f"there is no image {file}")
+    return Query(
+        encoded_image=None if file is None else file.read_bytes(),
+        image_name=said.get("image", ""),
+        image_id=said.get("image_id"),
+        entities=(int(said["entity"]),) if "entity" in said else (),
+        regions=regions,
+        text=said.get("text"),
+    )
+
+
+def measure(engine: SearchEngine, collection: Collection, judgement: Judgement) -> JudgedSignals:
+    """Asks for as many images as one answer may hold, and keeps the signals of those that were judged."""
+    limits = Limits()
+    images = collection.stats.images
+    query = replace(
+        judgement.query,
+        limit=min(limits.hits, max(1, images)),
+        candidates=min(limits.candidates, max(1, images)),
+        include_self=judgement.query.image_id is not None,
+    )
+    hits = engine.search(collection, query).hits
+    by_id = {hit.image_id: hit for hit in hits}
+    names = tuple(hits[0].parts) if hits else ()
+    sums = [sum(part.weight * part.standardised for part in hit.parts.values()) for hit in hits]
+    good, bad = (_signals(by_id, ids, names) for ids in (judgement.good, judgement.bad))
+    unseen = len(judgement.good) + len(judgement.bad) - len(good) - len(bad)
+    facts = QueryFacts(kind_of(query), query.text or "", images, np.array(sums))
+    return JudgedSignals(judgement, names, good, bad, facts, unseen)
+
+
+def _signals(by_id: Mapping[str, Hit], ids: Sequence[str], names: Sequence[str]) -> NDArray[np.float64]:
+    rows = [
+        [by_id[image_id].parts[name].standardised for name in names] for image_id in ids if image_id in by_id
+    ]
+    return np.array(rows, dtype=np.float64).reshape(len(rows), len(names))
