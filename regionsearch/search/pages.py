@@ -33,7 +33,7 @@ _NOT_ASKED = ("page_token", "image_name")
 def token_of(page: int, query: Query, searched: str) -> str:
     """page: the one to come, from 2. searched: names all that the ranking depends on besides the query."""
     body = _BODY.pack(_VERSION, page, query_digest(query), _digest(searched.encode()))
-    # The version comes first, so that no token begins with a hyphen, which a command line takes for an option.
+    # The version comes first: no token begins with a hyphen, which a command line takes for an option.
     return base64.urlsafe_b64encode(body + _CHECK.pack(zlib.crc32(body))).decode()
 
 

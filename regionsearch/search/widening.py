@@ -9,7 +9,7 @@ omissions, and what a wider search finds late is not lost, but comes later.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -81,7 +81,7 @@ class Widening:
             return self._calibration.of(self._facts)
         return self._calibrator
 
-    def rank(self, ends: Iterable[int]) -> None:
+    def rank(self, ends: Sequence[int]) -> None:
         """Makes the ranking's blocks: ends, ascending, of each the hits up to and with it."""
         for end in ends:
             width = self._effort.first_width(end)
@@ -157,13 +157,11 @@ def _joined(parts: list[NDArray[np.float64]] | list[NDArray[np.int64]]) -> NDArr
     return np.concatenate([np.empty(0), *parts])
 
 
-def block_ends(page: int, limit: int, read_again: int) -> Iterator[int]:
+def block_ends(page: int, limit: int, read_again: int) -> range:
     """How many hits the ranking has after each block, until page number `page` (from 1) is covered.
 
-    The first block holds a page and what is read again; each further block is a page.
+    The first block holds a page and what is read again; each further block is a page. A range, since whoever
+    makes up a token may ask for the four billionth page.
     """
-    end = max(limit, read_again)
-    yield end
-    while end < page * limit:
-        end += limit
-        yield end
+    first = max(limit, read_again)
+    return range(first, max(first, page * limit) + limit, limit)

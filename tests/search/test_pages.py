@@ -15,6 +15,7 @@ from regionsearch.images import Image
 from regionsearch.regions import Box, Mask, Point, RegionPrompt
 from regionsearch.search import Example, Placement, Query, QueryRegion, Rerank
 from regionsearch.search.pages import page_of, query_digest, token_of
+from regionsearch.search.widening import block_ends
 
 PICTURE = Image(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
 REGION = QueryRegion(RegionPrompt(box=Box(0, 0, 2, 2)))
@@ -105,3 +106,17 @@ def test_a_token_with_one_character_changed_is_refused(data: st.DataObject) -> N
     changed = token[:place] + other + token[place + 1 :]
     with pytest.raises(InvalidRequest):
         page_of(replace(FULL, page_token=changed), "content")
+
+
+@given(st.integers(1, 50), st.integers(1, 40), st.integers(0, 300))
+def test_blocks_are_a_first_page_with_what_is_read_again_and_then_page_by_page(
+    page: int, limit: int, read_again: int
+) -> None:
+    expected = [max(limit, read_again)]
+    while expected[-1] < page * limit:
+        expected.append(expected[-1] + limit)
+    assert list(block_ends(page, limit, read_again)) == expected
+
+
+def test_a_token_for_a_page_that_nobody_will_see_costs_no_memory() -> None:
+    assert len(block_ends(2**32 - 1, 10, 0)) == 2**32 - 1
