@@ -237,9 +237,9 @@ def _add_scoring(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--rerank",
-        choices=("pairwise", "pairwise_instructed"),
+        choices=("pairwise", "pairwise_instructed", "closer"),
         help="read the best again, each with the question, `pairwise_instructed` with its words on both "
-        "sides; the collection must keep pixels",
+        "sides, or look closer at what words alone may mean in each; the collection must keep pixels",
     )
     group.add_argument(
         "--rerank-top", type=whole_number, metavar="N", help="how many are read again (default: 32)"
@@ -248,7 +248,7 @@ def _add_scoring(group: argparse._ArgumentGroup) -> None:
         "--rerank-weight",
         type=float,
         metavar="NUMBER",
-        help="what the reading counts beside the parts of the score (default: 0.5)",
+        help="what the reading counts beside the parts of the score (default: 0.5; of closer: 1.5)",
     )
 
 

@@ -25,7 +25,7 @@ MaskLike: TypeAlias = "Mask | NDArray[np.bool_] | bytes | str | Path"
 belongs to the mask when one of its colours is 128 or more, and its alpha (if any) too."""
 VectorLike: TypeAlias = "NDArray[np.floating] | Sequence[float]"
 
-RerankMethod = Literal["pairwise", "pairwise_instructed"]
+RerankMethod = Literal["pairwise", "pairwise_instructed", "closer"]
 GroupBy = Literal["image", "entity"]
 Preset = Literal["fast", "balanced", "thorough"]
 FramePart = Literal[
@@ -120,8 +120,9 @@ class Query:
     alone. preset: how much work the search may be. candidates: images that each arm brings at least.
     include_self: image_id and the examples may be among the hits.
     rerank: `pairwise` reads the best `rerank_top` (1 to 256, 32 unless said) again, each with the query,
-    from the pixels that the collection keeps; `rerank_weight` is what that counts (0.5).
-    `pairwise_instructed` reads them with the text as well, and needs a text beside a picture.
+    from the pixels that the collection keeps; `rerank_weight` is what that counts (0.5; `closer`: 1.5).
+    `pairwise_instructed` reads them with the text as well, and needs a text beside a picture. `closer` looks
+    for what words alone say among the things of each image, one by one, where the embedder offers it.
     masks, payload, parts: whether the answer has them.
     """
 

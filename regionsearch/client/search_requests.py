@@ -28,6 +28,7 @@ from regionsearch.v1 import search_pb2, types_pb2
 RERANK_METHODS: dict[RerankMethod, search_pb2.RerankMethod] = {
     "pairwise": search_pb2.RERANK_METHOD_PAIRWISE,
     "pairwise_instructed": search_pb2.RERANK_METHOD_PAIRWISE_INSTRUCTED,
+    "closer": search_pb2.RERANK_METHOD_CLOSER,
 }
 # What a query means that does not say it is not sent: servers of every version know it.
 GROUPINGS: dict[GroupBy, search_pb2.GroupBy] = {

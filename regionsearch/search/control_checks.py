@@ -94,13 +94,16 @@ def _check_rerank(query: Query, rerank: Rerank) -> None:
             f"rerank: top_n is {rerank.top_n}; it must be between 1 and {MAX_RERANKED}", field="rerank.top_n"
         )
     # A weight of 0 would pay for a reading that changes nothing.
-    if not (math.isfinite(rerank.weight) and 0 < rerank.weight <= MAX_WEIGHT):
+    weight = rerank.counted
+    if not (math.isfinite(weight) and 0 < weight <= MAX_WEIGHT):
         raise InvalidRequest(
-            f"rerank: weight is {rerank.weight}; it must be above 0 and at most {MAX_WEIGHT:g}",
+            f"rerank: weight is {weight}; it must be above 0 and at most {MAX_WEIGHT:g}",
             field="rerank.weight",
         )
     if rerank.method == "pairwise_instructed":
         _check_instructed(query)
+    if rerank.method == "closer":
+        _check_closer(query)
 
 
 def _check_instructed(query: Query) -> None:
@@ -115,5 +118,20 @@ def _check_instructed(query: Query) -> None:
         raise InvalidRequest(
             "rerank: pairwise_instructed needs a picture beside the text; words alone would be compared with "
             "themselves; give an image or an image_id, or use pairwise",
+            field="rerank.method",
+        )
+
+
+def _check_closer(query: Query) -> None:
+    """Raises InvalidRequest for what a closer look was not found to help, or has no answer to."""
+    if kind_of(query) != "words":
+        raise InvalidRequest(
+            "rerank: closer looks for what words alone say; give a text without a picture or examples, or "
+            "use pairwise",
+            field="rerank.method",
+        )
+    if query.group_by != "image":
+        raise InvalidRequest(
+            "rerank: closer reads images, and hits that are one entity each are not; group by image",
             field="rerank.method",
         )

@@ -18,6 +18,7 @@ from regionsearch.models.registry import ModelRegistry
 from regionsearch.search.answer import Answer, Hit
 from regionsearch.search.background import CollectionBackground
 from regionsearch.search.calibration import Calibrator, QueryFacts
+from regionsearch.search.closer_look import closer_embedder, look_closer
 from regionsearch.search.encoding import EncodedQuery, Encoder
 from regionsearch.search.first_phase import Arms
 from regionsearch.search.hits import Found, find_hits
@@ -28,7 +29,13 @@ from regionsearch.search.presets import effort_of
 from regionsearch.search.query import Query, Rerank
 from regionsearch.search.query_checks import check_query
 from regionsearch.search.query_parts import has_image, kind_of
-from regionsearch.search.rerank import answer_again, check_pixels_kept, query_input, read_again
+from regionsearch.search.rerank import (
+    answer_again,
+    check_pixels_kept,
+    matched_entities,
+    query_inputs,
+    read_again,
+)
 from regionsearch.search.scoring import Scoring, shipped_scoring
 from regionsearch.search.second_phase import Scorer
 from regionsearch.search.stopwatch import Stopwatch
@@ -128,6 +135,8 @@ class SearchEngine:
         # Before models load, which may take minutes: a misspelt id is refused at once.
         indexed = find_indexed(query, collection, stopwatch)
         background = self._prepared.background(collection)
+        if query.rerank is not None and query.rerank.method == "closer":
+            closer_embedder(self._models.embedder(collection.spec.embedder.name))
         # Before anything is read of it: a page that a write overtook is not continued.
         stats = collection.stats
         searched = f"{collection.number} {stats.generation} {background.version} {self._scored_by}"
@@ -146,7 +155,7 @@ class SearchEngine:
                 collection,
                 widening,
                 scorer,
-                list(block_ends(page, query.limit, read)),
+                block_ends(page, query.limit, read),
                 wanted,
                 query.all_entities,
                 stopwatch,
@@ -158,7 +167,9 @@ class SearchEngine:
         hits = found.hits
         if query.rerank is not None and start < read and hits:
             with stopwatch.stage("rerank"), self._encoding:
-                hits = self._read_again(collection, query, query.rerank, encoded, found, widening.calibrator)
+                hits = self._read_again(
+                    collection, query, query.rerank, encoded, found, background, widening.calibrator
+                )
         more = widening.has_more(stop)
         return Answer(
             hits[start - wanted.start : stop - wanted.start],
@@ -207,12 +218,19 @@ class SearchEngine:
         asked: Rerank,
         encoded: EncodedQuery,
         found: Found,
+        background: CollectionBackground,
         calibrator: Calibrator,
     ) -> tuple[Hit, ...]:
         embedder = self._models.embedder(collection.spec.embedder.name)
-        question = query_input(query, encoded, embedder.info.accepts)
-        entities = [hit.entity.index for hit in found.hits[: asked.top_n]]
-        instruction = query.text if asked.method == "pairwise_instructed" else None
-        records = found.records[: asked.top_n]
-        reading = read_again(collection, embedder, question, records, entities, instruction)
-        return answer_again(found.hits, found.totals, reading, asked.weight, calibrator)
+        records, totals = found.records[: asked.top_n], found.totals[: asked.top_n]
+        text = encoded.question.text
+        if asked.method == "closer" and text is not None:
+            deviation = background.signals["text_entity"].deviation
+            close_ups = closer_embedder(embedder)
+            reading = look_closer(collection, close_ups, text, deviation, records, totals, asked.counted)
+        else:
+            questions = query_inputs(query, encoded, embedder.info.accepts)
+            entities = matched_entities(found.hits[: asked.top_n], len(questions))
+            instruction = query.text if asked.method == "pairwise_instructed" else None
+            reading = read_again(collection, embedder, questions, records, entities, instruction)
+        return answer_again(found.hits, found.totals, reading, asked.counted, calibrator)

@@ -22,32 +22,42 @@ GROUPINGS: tuple[GroupBy, ...] = get_args(GroupBy)
 Preset = Literal["fast", "balanced", "thorough"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 
-RerankMethod = Literal["pairwise", "pairwise_instructed"]
+RerankMethod = Literal["pairwise", "pairwise_instructed", "closer"]
 RERANK_METHODS: tuple[RerankMethod, ...] = get_args(RerankMethod)
 DEFAULT_RERANKED = 32
 """Three times the default limit: enough for a misplaced image to come into the answer, at a model's pass
 for each. docs/rerank.md compares numbers."""
 MAX_RERANKED = 256
 """Each of them is decoded and goes through the model while the caller waits."""
-DEFAULT_RERANK_WEIGHT = 0.5
-"""A second opinion, half as loud as an entity: with compact, larger weights lost more than they brought
-(docs/rerank.md)."""
+DEFAULT_RERANK_WEIGHTS: Mapping[RerankMethod, float] = {
+    "pairwise": 0.5,
+    "pairwise_instructed": 0.5,
+    "closer": 1.5,
+}
+"""`pairwise`: a second opinion, half as loud as an entity: with compact, larger weights lost more than they
+brought. `closer`: as loud as words about an entity (docs/rerank.md)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rerank:
     """The best of the joint ranking are read again, each with the query.
 
-    method: both by the collection's own embedder; `pairwise` reads an image as it is stored,
+    method: all by the collection's own embedder; `pairwise` reads an image as it is stored,
     `pairwise_instructed` with the query's text as its instruction, for a query that has a text beside
-    pixels. top_n: how many, 1 to 256; may be more or less than the images asked for. weight: what a
-    deviation of the reading counts beside the weighted sum of joint scoring, above 0, at most 1,000
-    (which all but silences joint scoring).
+    pixels; `closer`, for words alone and embedders that offer it, looks at single things of the image.
+    top_n: how many, 1 to 256; may be more or less than the images asked for. weight: what a deviation of the
+    reading counts beside the weighted sum of joint scoring, above 0, at most 1,000 (which all but silences
+    joint scoring); None: the method's own.
     """
 
     method: RerankMethod = "pairwise"
     top_n: int = DEFAULT_RERANKED
-    weight: float = DEFAULT_RERANK_WEIGHT
+    weight: float | None = None
+
+    @property
+    def counted(self) -> float:
+        """The weight, or that of the method when none is said."""
+        return DEFAULT_RERANK_WEIGHTS[self.method] if self.weight is None else self.weight
 
 
 @dataclass(frozen=True, slots=True)

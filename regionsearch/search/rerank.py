@@ -42,18 +42,22 @@ LEAST_DEVIATION = 0.01
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """places: (n,) int64, in the joint order from 0, of what was read again. cosines: (n,) float64."""
+    """places: (n,) int64, in the joint order from 0, of what was read again. cosines: (n,) float64.
+    deviations: (n,) float64, what the reading says in deviations; None: the cosines in their own."""
 
     places: NDArray[np.int64]
     cosines: NDArray[np.float64]
+    deviations: NDArray[np.float64] | None = None
 
     @property
     def standardised(self) -> NDArray[np.float64]:
         """(n,) deviations of these images above the least similar of them; 0 at least."""
         if not len(self.cosines):
             return self.cosines
-        deviation = max(float(self.cosines.std()), LEAST_DEVIATION)
-        above: NDArray[np.float64] = (self.cosines - self.cosines.min()) / deviation
+        found = self.deviations
+        if found is None:
+            found = self.cosines / max(float(self.cosines.std()), LEAST_DEVIATION)
+        above: NDArray[np.float64] = found - found.min()
         return above
 
     def added_to(self, totals: NDArray[np.float64], weight: float) -> NDArray[np.float64]:
@@ -73,43 +77,53 @@ def check_pixels_kept(collection: Collection) -> None:
         )
 
 
-def query_input(query: Query, encoded: EncodedQuery, accepts: Container[str]) -> ModelInput:
-    """The question as one input. An indexed image is read from its kept pixels, its entity as region.
+def query_inputs(query: Query, encoded: EncodedQuery, accepts: Container[str]) -> list[ModelInput]:
+    """The question as one input for each of its regions, or one. An indexed image is read from its kept
+    pixels, its entities as regions.
 
     accepts: what the embedder takes as it is. Raises FailedPrecondition as a candidate does.
     """
     if encoded.record is not None:
         image = kept_image(encoded.record)
-        region = entity_region(encoded.record, query.entities[0], image) if query.entities else None
-        return ModelInput(image, query.text, region)
-    used = encoded.regions[0] if encoded.regions else None
-    return ModelInput(encoded.image, query.text, None if used is None else _as_taken(used, accepts))
+        regions = [entity_region(encoded.record, entity, image) for entity in query.entities]
+        return _for_each(image, query.text, regions)
+    return _for_each(encoded.image, query.text, [_as_taken(used, accepts) for used in encoded.regions])
+
+
+def matched_entities(hits: Sequence[Hit], questions: int) -> list[list[int]]:
+    """Of each hit the entity that each question is compared with: what its region was matched to."""
+    return [
+        [hit.entity.index] if questions == 1 else [match.entity.index for match in hit.matches]
+        for hit in hits
+    ]
 
 
 def read_again(
     collection: Collection,
     embedder: Embedder,
-    question: ModelInput,
+    questions: Sequence[ModelInput],
     records: Sequence[ImageRecord],
-    entities: Sequence[int],
+    entities: Sequence[Sequence[int]],
     instruction: str | None = None,
 ) -> Reading:
-    """Reads n candidates with the question; entities: of each its matched one. instruction: what they are
-    read with, the bare words; None reads them as they are stored.
+    """Reads n candidates with the question; entities: of each the matched one for each of the questions.
+    instruction: what they are read with, the bare words; None reads them as they are stored.
+
+    Of several questions, one for each region, the mean of the cosines counts, as in joint scoring.
 
     A candidate that was deleted or replaced since its record was fetched has no pixels any more that
     its entity lies in, and is left out of the reading.
     Raises FailedPrecondition, naming the image, for one without pixels that can be decoded.
     """
-    [asked] = embedder.embed_inputs([embedder.worded(question, "query")])
+    asked = embedder.embed_inputs([embedder.worded(question, "query") for question in questions])
     places: list[int] = []
     cosines: list[float] = []
     for batch in _batches(_candidate_inputs(collection, records, entities, instruction)):
-        worded = [embedder.worded(given, "candidate") for _, given in batch]
-        vectors = embedder.embed_inputs(worded).astype(np.float64)
+        worded = [embedder.worded(given, "candidate") for _, inputs in batch for given in inputs]
+        vectors = embedder.embed_inputs(worded).astype(np.float64).reshape(len(batch), *asked.shape)
         places.extend(place for place, _ in batch)
         # Row by row, so that a cosine does not depend on how many were read together.
-        cosines.extend((vectors * asked).sum(axis=1).tolist())
+        cosines.extend((vectors * asked).sum(axis=2).mean(axis=1).tolist())
     return Reading(np.array(places, dtype=np.int64), np.array(cosines, dtype=np.float64))
 
 
@@ -142,26 +156,30 @@ def answer_again(
 def _candidate_inputs(
     collection: Collection,
     records: Sequence[ImageRecord],
-    entities: Sequence[int],
+    entities: Sequence[Sequence[int]],
     instruction: str | None,
-) -> Iterator[tuple[int, ModelInput]]:
-    """(place among the records, input), decoded as they are asked for."""
-    for place, (record, entity) in enumerate(zip(records, entities, strict=True)):
+) -> Iterator[tuple[int, list[ModelInput]]]:
+    """(place among the records, its inputs), decoded as they are asked for."""
+    for place, (record, matched) in enumerate(zip(records, entities, strict=True)):
         try:
             stored = collection.get(record.image_id, pixels=True)
         except ImageNotFound:
             continue
         if stored.number == record.number:
             image = kept_image(stored)
-            yield place, ModelInput(image, instruction, entity_region(stored, entity, image))
+            regions = [entity_region(stored, entity, image) for entity in matched]
+            yield place, [ModelInput(image, instruction, region) for region in regions]
 
 
-def _batches(inputs: Iterable[tuple[int, ModelInput]]) -> Iterator[list[tuple[int, ModelInput]]]:
+def _batches(
+    inputs: Iterable[tuple[int, list[ModelInput]]],
+) -> Iterator[list[tuple[int, list[ModelInput]]]]:
     """As many as PIXELS_AT_ONCE lets be decoded together, one at least."""
-    batch: list[tuple[int, ModelInput]] = []
+    batch: list[tuple[int, list[ModelInput]]] = []
     pixels = 0
     for place, given in inputs:
-        size = 0 if given.image is None else given.image.height * given.image.width
+        image = given[0].image
+        size = 0 if image is None else image.height * image.width
         if batch and pixels + size > PIXELS_AT_ONCE:
             yield batch
             batch, pixels = [], 0
@@ -210,6 +228,10 @@ def entity_region(record: ImageRecord, index: int, image: Image) -> RegionPrompt
         small = Box(box.x0 * x, box.y0 * y, box.x1 * x, box.y1 * y)
         resized = Mask.from_box(small, image.height, image.width)
     return RegionPrompt(mask=resized)
+
+
+def _for_each(image: Image | None, text: str | None, regions: Sequence[RegionPrompt]) -> list[ModelInput]:
+    return [ModelInput(image, text, region) for region in regions] or [ModelInput(image, text)]
 
 
 def _as_taken(used: UsedRegion, accepts: Container[str]) -> RegionPrompt:

@@ -22,7 +22,6 @@ from regionsearch.protobuf_shapes import (
 from regionsearch.regions import Mask, RegionPrompt
 from regionsearch.search.placement import DEFAULT_TOLERANCE, FramePart, Placement
 from regionsearch.search.query import (
-    DEFAULT_RERANK_WEIGHT,
     DEFAULT_RERANKED,
     Example,
     GroupBy,
@@ -42,6 +41,7 @@ RERANK_METHODS: dict[int, RerankMethod] = {
     pb.RERANK_METHOD_UNSPECIFIED: "pairwise",
     pb.RERANK_METHOD_PAIRWISE: "pairwise",
     pb.RERANK_METHOD_PAIRWISE_INSTRUCTED: "pairwise_instructed",
+    pb.RERANK_METHOD_CLOSER: "closer",
 }
 GROUPINGS: dict[int, GroupBy] = {
     pb.GROUP_BY_UNSPECIFIED: "image",
@@ -172,7 +172,7 @@ def _rerank_of(message: pb.Rerank) -> Rerank:
     return Rerank(
         RERANK_METHODS[message.method],
         message.top_n if message.HasField("top_n") else DEFAULT_RERANKED,
-        message.weight if message.HasField("weight") else DEFAULT_RERANK_WEIGHT,
+        message.weight if message.HasField("weight") else None,
     )
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from regionsearch.entities import Entities
 from regionsearch.fingerprint import Fingerprint
 from regionsearch.images import Image
+from regionsearch.models.compact.close_ups import DOUBT, LONGEST_SIDE, close_up
 from regionsearch.models.compact.network import CompactFeatures, CompactNetwork
 from regionsearch.models.compact.region_pooling import pooling_weights
 from regionsearch.models.compact.text import TextEncoder
@@ -38,7 +39,7 @@ from regionsearch.models.embedder import (
 )
 from regionsearch.models.features import DenseFeatures
 from regionsearch.models.plain_inputs import embed_plain_inputs, plain_query
-from regionsearch.regions import Mask
+from regionsearch.regions import Box, Mask
 
 PREPROCESSING = 2
 """Version of everything here and in the network's input; raised when vectors change."""
@@ -134,6 +135,13 @@ class CompactEmbedder:
         del role
         return given
 
+    def embed_close_ups(self, image: Image, boxes: Sequence[Box]) -> NDArray[np.float32]:
+        """(n, 640) float32 unit vectors; see `CloseUpEmbedder`."""
+        if not boxes:
+            return np.empty((0, self._info.dimension), dtype=np.float32)
+        shown = [close_up(image, box) for box in boxes]
+        return self._vectors(self._network.pooled(shown, LONGEST_SIDE), DOUBT)
+
     def _embed_pixels(
         self, image: Image, mask: Mask | None, features: DenseFeatures | None
     ) -> tuple[Vector, Vector]:
@@ -148,9 +156,9 @@ class CompactEmbedder:
             raise ValueError(f"features of {features.source} were handed to {self._network.source}")
         return cast(CompactFeatures, features)
 
-    def _vectors(self, pooled: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Pooled features (n, 1280) → (n, 640) unit vectors."""
-        probabilities = _softmax(self._network.logits(pooled))
+    def _vectors(self, pooled: NDArray[np.float32], doubt: float = 1.0) -> NDArray[np.float32]:
+        """Pooled features (n, 1280) → (n, 640) unit vectors. doubt: what logits are divided by."""
+        probabilities = _softmax(self._network.logits(pooled) / np.float32(doubt))
         semantic = _unit(probabilities @ self._vocabulary.class_vectors - self._vocabulary.centre)
         visual = _unit(pooled @ self._vocabulary.projection.T)
         return np.concatenate(

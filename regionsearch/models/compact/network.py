@@ -92,6 +92,12 @@ class CompactNetwork:
             for image, values, (*levels, last) in zip(images, inputs, self._session.run(inputs), strict=True)
         ]
 
+    def pooled(self, images: Sequence[Image], longest_side: int) -> NDArray[np.float32]:
+        """(n, 1280): the mean of the last map of each image, its input brought to `longest_side` pixels,
+        whatever its own size."""
+        inputs = [network_input(image, longest_side) for image in images]
+        return np.stack([maps[-1].mean(axis=(1, 2)) for maps in self._session.run(inputs)])
+
     def logits(self, pooled: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, 1280) vectors pooled from last maps → (n, 1000) logits of the ImageNet classes."""
         return pooled @ self.classifier_weight.T + self.classifier_bias
