@@ -17,6 +17,10 @@ from regionsearch.regions import Box, Mask, Point, RegionPrompt, box_iou_matrix
 WHOLE_FRAME = 0.95
 """Share of the picture from which a region's box counts as the whole frame: nothing of its own."""
 
+SIZE_EXPONENT = 0.3
+"""A region that is pointed at counts its score over its size to this power: whoever points at a thing
+means the thing at that place rather than the scene around it, which many points would hold alike."""
+
 REGION_BOX_IOU = 0.7
 """Box IoU from which a region of the tree is taken for what a box was drawn around."""
 RANK_SHARE = 0.3
@@ -41,9 +45,10 @@ class PointedTree:
     pixels: int
 
     def best(self, points: Sequence[Point], preference: Array | None = None) -> int | None:
-        """The best ranked candidate that holds all positive points and no negative one, None if none does.
+        """The candidate of the highest score for its size that holds all positive points and no negative
+        one, None if none does.
 
-        preference: (c,) factors of the scores. Of equal scores the smaller region wins.
+        preference: (c,) factors of the scores. Of equal ones the smaller region wins.
         """
         boxes = self.candidates.boxes
         box_areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
@@ -53,7 +58,9 @@ class PointedTree:
             fits &= holds == point.positive
         if not fits.any():
             return None
-        scores = self.scores if preference is None else self.scores * preference
+        scores = self.scores * self.candidates.sizes ** np.float32(-SIZE_EXPONENT)
+        if preference is not None:
+            scores = scores * preference
         order = np.lexsort((self.candidates.sizes, -scores))
         return int(order[fits[order]][0])
 
@@ -101,10 +108,11 @@ def region_meant(
 
     * A box, mask or polygon alone means itself; with `refine` a box means what it was drawn around
       (`PointedTree.within`), clipped to it, and itself where nothing fits.
-    * Points alone mean the best ranked region of the tree that holds all positive and no negative ones.
+    * Points alone mean the region of the tree, best ranked for its size, that holds all positive and no
+      negative ones.
     * Points with an outline mean a part of it. Positive ones: the region that they mean, preferably one
       that lies within the outline, clipped to it. Negative ones alone: the outline without the regions
-      at them, each the best ranked one that covers at most half of the outline.
+      at them, each the best one that covers at most half of the outline.
 
     `pointed_tree` is called only if there are points. Raises InvalidRegion, naming the point, when
     nothing of its own lies there, or when it lies outside the outline.
