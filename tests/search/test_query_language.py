@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import cast
 
 import numpy as np
 import pytest
+from PIL import Image as PilImage
 
 from regionsearch.collection import Collection, DataDirectory, ImageRecord
 from regionsearch.entities import Entities
@@ -19,7 +21,8 @@ from regionsearch.models.dummy import COLOURS
 from regionsearch.models.embedder import Embedder, EncodableQuery, QueryVectors
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.regions import Box, Mask, Point, RegionPrompt
-from regionsearch.search import Answer, Example, Placement, Query, QueryRegion, SearchEngine
+from regionsearch.search import Answer, Example, Placement, Query, QueryRegion, Rerank, SearchEngine
+from regionsearch.search.query import GroupBy
 from regionsearch.search.scoring import shipped_scoring
 
 MODELS = ModelRegistry()
@@ -35,6 +38,12 @@ def picture(things: Sequence[tuple[str, Box]]) -> Image:
         x0, y0, x1, y1 = map(int, box.as_tuple())
         pixels[y0:y1, x0:x1] = COLOURS[colour]
     return Image(pixels)
+
+
+def png_of(image: Image) -> bytes:
+    target = io.BytesIO()
+    PilImage.fromarray(image.pixels).save(target, "PNG")
+    return target.getvalue()
 
 
 def record(image_id: str, things: Sequence[tuple[str, Box]]) -> ImageRecord:
@@ -413,3 +422,33 @@ def test_texts_of_a_batch_are_embedded_together(collection: Collection) -> None:
 
 def test_a_batch_of_nothing_is_answered_with_nothing(collection: Collection, engine: SearchEngine) -> None:
     assert engine.search_many(collection, []) == []
+
+
+# Pages of what is read again
+
+
+@pytest.mark.parametrize("top_n", [2, 5, 30])
+@pytest.mark.parametrize("group_by", ["image", "entity"])
+def test_pages_of_hits_that_are_read_again_are_slices_of_one_ranking(
+    directory: DataDirectory, engine: SearchEngine, top_n: int, group_by: GroupBy
+) -> None:
+    name = f"originals-{top_n}-{group_by}"
+    collection = directory.create_collection(collection_spec(name, EMBEDDER, SEGMENTER, pixels="original"))
+    kept = {image_id: png_of(picture(things)) for image_id, things in PICTURES.items()}
+    collection.upsert(
+        [replace(record(image_id, PICTURES[image_id]), pixels=pixels) for image_id, pixels in kept.items()]
+    )
+    query = Query(image_id="red-blue", entities=(0,), limit=30, group_by=group_by, rerank=Rerank(top_n=top_n))
+    whole = engine.search(collection, query)
+    assert whole.next_page_token == ""
+    together, token = [], ""
+    while True:
+        answer = engine.search(collection, replace(query, limit=3, page_token=token))
+        together += answer.hits
+        token = answer.next_page_token
+        if not token:
+            break
+    assert [(hit.image_id, hit.entity.index) for hit in together] == [
+        (hit.image_id, hit.entity.index) for hit in whole.hits
+    ]
+    assert sum(hit.rerank is not None for hit in together) == min(top_n, len(together))
