@@ -1,24 +1,27 @@
 """How the signals of joint scoring are distributed over random pairs of a collection.
 
 Design: a seeded sample of (query, image) pairs of the signal itself. `entity`: a random entity against
-the best entity of another image; `global`: image against image; the text signals: one of 500 neutral
-phrases against an image.
+the best entity of another image; `objectness`: of that best entity; `placement`: how far it agrees with a
+random part of the frame; `global`: image against image; the text signals: one of 500 neutral phrases against
+an image.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from regionsearch.collection import Candidate, Collection
+from regionsearch.collection import Candidate, Candidates, Collection
 from regionsearch.errors import DataLoss
 from regionsearch.models.embedder import Embedder, SignalBackground
+from regionsearch.search.agreement import EntityFacts, agreement
+from regionsearch.search.placement import FRAME_PARTS, Placement
 
 PAIRS = 10_000
 SAMPLED_IMAGES = 500
@@ -92,7 +95,7 @@ def measure_background(collection: Collection, embedder: Embedder) -> Collection
     # A shift by 1 to n - 1 never pairs an image with itself.
     second = (first + generator.integers(1, len(sample), PAIRS)) % len(sample)
     signals = {
-        "entity": _entity_signal(sample, first, second, generator),
+        **_entity_signals(sample, first, second, generator),
         "global": _global_signal(sample, first, second),
     }
     if "text" in embedder.info.accepts:
@@ -115,18 +118,38 @@ def _readable(collection: Collection, numbers: list[int]) -> list[Candidate]:
         return _readable(collection, numbers[:half]) + _readable(collection, numbers[half:])
 
 
-def _entity_signal(
+def _entity_signals(
     sample: list[Candidate],
     first: NDArray[np.int64],
     second: NDArray[np.int64],
     generator: np.random.Generator,
-) -> SignalBackground:
-    cosines = np.empty(len(first))
+) -> dict[str, SignalBackground]:
+    """Of a random entity with the best entity of another image; how objectlike that one is; and how far it
+    agrees with a random part of the frame."""
+    cosines, objectness = np.empty(len(first)), np.empty(len(first))
+    best = np.empty(len(first), dtype=np.int64)
     for place, (query, other) in enumerate(zip(first, second, strict=True)):
         entities = sample[query].vectors[1:]
         entity = entities[generator.integers(len(entities))]
-        cosines[place] = (sample[other].vectors[1:] @ entity).max()
-    return _moments(cosines)
+        likeness = sample[other].vectors[1:] @ entity
+        best[place] = likeness.argmax()
+        cosines[place], objectness[place] = likeness.max(), sample[other].objectness[best[place]]
+    return {
+        "entity": _moments(cosines),
+        "objectness": _moments(objectness),
+        "placement": _placement_signal(sample, second, best),
+    }
+
+
+def _placement_signal(
+    sample: list[Candidate], second: NDArray[np.int64], best: NDArray[np.int64]
+) -> SignalBackground:
+    facts = EntityFacts.of(Candidates.of([replace(each, labels=None) for each in sample]))
+    rows = facts.starts[second] + best
+    # Its own generator, so that the cosines' sample is the same with and without placements.
+    chosen = np.random.default_rng(SEED).integers(0, len(FRAME_PARTS), len(rows))
+    agreed = np.stack([agreement(Placement(part=part), facts) for part in FRAME_PARTS], axis=1)
+    return _moments(agreed[rows, chosen])
 
 
 def _global_signal(
