@@ -99,7 +99,8 @@ def scored(
     started = time.perf_counter()
     candidates = collection.candidates(
         numbers,
-        compared_with=None if copied else asked.question.vectors,
+        compared_with=None if copied else asked.question.of_entities,
+        images_compared_with=asked.question.of_images,
         labels=any(placement.label is not None for placement in asked.placements),
     )
     fetched = time.perf_counter()

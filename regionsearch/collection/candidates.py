@@ -15,7 +15,7 @@ from regionsearch.collection.inner_products import inner_products, products_wher
 from regionsearch.collection.record_layout import CandidateParts
 
 Products = Mapping[bytes, NDArray[np.float32]]
-"""(rows,) float32 each, by the bytes of the query that all vectors were compared with."""
+"""(rows,) or (c,) float32 each, by the bytes of the query that vectors were compared with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +51,10 @@ class Candidates(Sequence[Candidate]):
         parts: Sequence[CandidateParts],
         vectors: NDArray[np.float32] | None,
         products: Products,
+        image_products: Products,
     ) -> None:
-        """vectors: (rows, d) float32, of all; None where nothing will be asked for but `products`."""
+        """vectors: (rows, d) float32, of all; None where nothing will be asked for but `products` with them,
+        (rows,), and `image_products` with the images' own, (c,)."""
         self.numbers = list(numbers)
         self.image_ids = [each.image_id for each in parts]
         self.sizes = np.array([each.size for each in parts], np.int64).reshape(-1, 2)
@@ -63,6 +65,7 @@ class Candidates(Sequence[Candidate]):
         self._outlines = np.concatenate([np.empty(0, np.float32), *(each.outlines for each in parts)])
         self._vectors = vectors
         self._products = products
+        self._image_products = image_products
 
     @staticmethod
     def copied(found: Mapping[int, CandidateParts], memory: NDArray[np.float32]) -> Candidates:
@@ -70,22 +73,34 @@ class Candidates(Sequence[Candidate]):
         parts = list(found.values())
         if parts:
             np.concatenate([each.vectors for each in parts], out=memory)
-        return Candidates(list(found), parts, memory, {})
+        return Candidates(list(found), parts, memory, {}, {})
 
     @staticmethod
-    def compared(found: Mapping[int, CandidateParts], queries: Sequence[NDArray[np.float32]]) -> Candidates:
-        """By image number, with products with the queries (d,) in the vectors' stead."""
+    def compared(
+        found: Mapping[int, CandidateParts],
+        queries: Sequence[NDArray[np.float32]],
+        image_queries: Sequence[NDArray[np.float32]],
+    ) -> Candidates:
+        """By image number, with products in the vectors' stead: of all with the queries (d,), of the images'
+        own with image_queries (d,)."""
         parts = list(found.values())
         different = {_key(query): query for query in queries}
         products = products_where_they_lie([each.vectors for each in parts], list(different.values()))
-        return Candidates(list(found), parts, None, dict(zip(different, products, strict=True)))
+        own = np.array([each.vectors[0] for each in parts])
+        return Candidates(
+            list(found),
+            parts,
+            None,
+            dict(zip(different, products, strict=True)),
+            {_key(query): inner_products([own] if parts else [], query) for query in image_queries},
+        )
 
     @staticmethod
     def of(candidates: Sequence[Candidate]) -> Candidates:
         """From at least one image, one by one, also the same twice; with labels when all have them."""
         numbers = [each.number for each in candidates]
         vectors = np.concatenate([each.vectors for each in candidates])
-        return Candidates(numbers, [_parts_of(each) for each in candidates], vectors, {})
+        return Candidates(numbers, [_parts_of(each) for each in candidates], vectors, {}, {})
 
     @property
     def vectors(self) -> NDArray[np.float32]:
@@ -129,6 +144,9 @@ class Candidates(Sequence[Candidate]):
     def image_similarities(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
         """(c,) float32: inner products of the images' own vectors with a query (d,). Raises as above."""
         own_rows = self.starts[:-1]
+        known = self._image_products.get(_key(query))
+        if known is not None:
+            return known
         if self._vectors is None or _key(query) in self._products:
             return self._products_with(query)[own_rows]
         return inner_products([self._vectors[own_rows]], query)

@@ -289,14 +289,16 @@ class Collection:
         numbers: Sequence[int],
         *,
         compared_with: Sequence[NDArray[np.float32]] | None = None,
+        images_compared_with: Sequence[NDArray[np.float32]] = (),
         labels: bool = False,
     ) -> Candidates:
         """In the order asked; images that are gone are left out.
 
         An image that was replaced since its number was found comes as it is now, under its new
         number, once. compared_with: queries (d,) whose inner products with all vectors are taken where
-        the vectors lie in LMDB's memory, and handed on instead of copies of them; None: the vectors are
-        copied, as slices of one array. labels: whether those of the entities are read too.
+        the vectors lie in LMDB's memory, and handed on instead of copies of them; images_compared_with:
+        beside those, queries (d,) for the images' own vectors alone. None: the vectors are copied, as
+        slices of one array. labels: whether those of the entities are read too.
         Raises DataLoss.
         """
         found: dict[int, CandidateParts] = {}
@@ -312,7 +314,7 @@ class Collection:
                     raise self._loss(record[0], error) from error
             # Everything is copied or compared while the transaction keeps LMDB's pages.
             if compared_with is not None:
-                return Candidates.compared(found, compared_with)
+                return Candidates.compared(found, compared_with, images_compared_with)
             rows = sum(len(parts.vectors) for parts in found.values())
             return Candidates.copied(found, self._pool.empty(rows, self._spec.embedder.dimension))
 

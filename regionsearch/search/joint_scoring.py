@@ -49,9 +49,14 @@ class JointQuestion:
         return JointQuestion(regions, vectors.image, vectors.text)
 
     @property
-    def vectors(self) -> list[NDArray[np.float32]]:
-        """All that are given, each (d,)."""
-        return [*self.regions, *(vector for vector in (self.image, self.text) if vector is not None)]
+    def of_entities(self) -> list[NDArray[np.float32]]:
+        """What is compared with entities, each (d,): the regions, then the words, also with images."""
+        return [*self.regions, *([] if self.text is None else [self.text])]
+
+    @property
+    def of_images(self) -> list[NDArray[np.float32]]:
+        """What is compared with whole images alone, each (d,)."""
+        return [] if self.image is None else [self.image]
 
     @property
     def kind(self) -> QueryKind:

@@ -46,7 +46,8 @@ class Scorer:
         with self.stopwatch.stage("fetch"):
             candidates = self.collection.candidates(
                 numbers,
-                compared_with=self.question.vectors,
+                compared_with=self.question.of_entities,
+                images_compared_with=self.question.of_images,
                 labels=any(placement.label is not None for placement in self.placements),
             )
         if not candidates:

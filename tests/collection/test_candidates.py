@@ -52,6 +52,7 @@ def test_candidates_are_what_their_records_hold(filled: Collection, data: st.Dat
     records = [each for each in filled.records(list(dict.fromkeys(numbers))) if each is not None]
     copied = filled.candidates(numbers, labels=True)
     compared = filled.candidates(numbers, compared_with=list(queries), labels=True)
+    apart = filled.candidates(numbers, compared_with=[], images_compared_with=list(queries))
     for found in (copied, compared):
         assert found.numbers == [each.number for each in records]
         assert found.image_ids == [each.image_id for each in records]
@@ -66,6 +67,7 @@ def test_candidates_are_what_their_records_hold(filled: Collection, data: st.Dat
     for found in (copied, compared):
         np.testing.assert_allclose(found.similarities(list(queries)), true, atol=1e-6)
         np.testing.assert_allclose(found.image_similarities(queries[-1]), true[firsts, -1], atol=1e-6)
+    np.testing.assert_array_equal(apart.image_similarities(queries[0]), copied.image_similarities(queries[0]))
     for each, expected_record in zip(copied, records, strict=True):
         np.testing.assert_array_equal(each.vectors, expected_record.vectors)
         assert each.labels == expected_record.entities.labels
