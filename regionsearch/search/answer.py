@@ -74,8 +74,8 @@ class Hit:
 
     entity: the matched one (of several regions, that of the first). matches: for each region its own.
     entities: further entities of the image, as many as were asked for, best first.
-    entity_arm_rank, global_arm_rank: the image's place in each arm of the first phase, from 1; None where
-    that arm did not bring it.
+    entity_arm_rank, global_arm_rank: the image's place in each arm of the first phase, from 1, the best of
+    its places where an arm was asked several vectors; None where that arm did not bring it.
     """
 
     image_id: str

@@ -34,10 +34,13 @@ class Placement:
     that it should have, fractions of the image's width and height; not beside part. tolerance: how far it
     may lie from the part, or its edges from those of the box, until the agreement has fallen to one
     half; a fraction of the frame's sides, above 0, at most 1.
-    min_area, max_area: mask over image, 0 to 1. label: exactly; other entities do not match.
-    min_count, max_count: of such entities in the image, 1 at least.
-    strict: entities that lie elsewhere or are of another size do not match; otherwise they score less.
-    Label and counts are always strict.
+    min_area, max_area: mask over image, 0 to 1; at half or double of them the agreement is one half.
+    label: exactly; other entities do not match.
+    min_count, max_count: of such entities in the image, 1 at least: those with the label and, if strict, the
+    place and size; without a label, of them those that look about as much like what is asked as the best
+    (`counting`).
+    strict: entities whose middle lies outside the part, with an edge further than the tolerance from that of
+    the box, or of another size do not match; otherwise they score less. Label and counts are always strict.
     """
 
     part: FramePart | None = None

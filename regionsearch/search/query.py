@@ -93,10 +93,12 @@ class Query:
     liked, disliked: examples that move the query towards them and away from them; liked ones may be all
     that is asked with.
     placements: one for each region or entity, in their order, or a single one for another query.
-    limit: hits in the answer, 1 to `limits.hits`. page_token: of the answer before, "" for the first page.
+    limit: hits in the answer, 1 to `limits.hits`. page_token: of the answer before, to the same query with the
+    same limit, "" for the first page.
     weights: by part name, finite and at least 0, not all 0; parts not named keep their defaults.
     per_kind_weights: defaults fitted for this kind of query alone.
-    group_by: whether a hit is an image or an entity. min_score: the least score of a hit, 0 to 1.
+    group_by: whether a hit is an image or, of a query with a single match, an entity. min_score: the least
+    score of a hit before it is read again, 0 to 1.
     candidates: distinct images that each arm brings at least, 1 to `limits.candidates`; None: as the preset
     says. all_entities: entities that a hit lists beside the matched one.
     include_self: whether the image named by image_id, and examples, may be among the hits.
