@@ -2,7 +2,7 @@
 
     python benchmarks/rerank.py --images DIR --annotations FILE [--embedder E] [--segmenter S]
         [--pixels original|thumbnail] [--methods M ...] [--kinds K ...] [--top N ...] [--weights W ...]
-        [--questions N] [--timed N] [--json FILE]
+        [--questions N] [--timed N] [--folds DIR] [--json FILE]
 
 Indexes the photos with automatic entities and kept pixels, asks the questions of `regionsearch eval coco`
 (words; a region; a region with words) once as they are and once for each method of `rerank`, from which all
@@ -44,6 +44,7 @@ from regionsearch.evaluation.coco_questions import (
     composed_questions,
     region_questions,
 )
+from regionsearch.evaluation.cross_fitted import CrossFittedModels, cross_fitted_segmenter
 from regionsearch.evaluation.judged_block import Block, ranking_figures, ratio, shown
 from regionsearch.evaluation.photo_index import Ranking, weighted_sum
 from regionsearch.evaluation.remembered_features import (
@@ -59,7 +60,8 @@ from regionsearch.models.embedder import Embedder, ModelInput
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.regions import Box, RegionPrompt
 from regionsearch.search import Hit, Query, QueryRegion, Rerank, SearchEngine
-from regionsearch.search.query import DEFAULT_RERANK_WEIGHT, DEFAULT_RERANKED, RERANK_METHODS
+from regionsearch.search.closer_look import closer_embedder
+from regionsearch.search.query import DEFAULT_RERANK_WEIGHTS, DEFAULT_RERANKED, RERANK_METHODS
 from regionsearch.search.rerank import Reading, answer_again
 
 BATCH = 16
@@ -79,6 +81,8 @@ class ReadOnceEmbedder(RememberingEmbedder):
 
     def __init__(self, embedder: Embedder) -> None:
         super().__init__(embedder)
+        self._reader = embedder
+        self._close_ups: dict[tuple[bytes, Box], NDArray[np.float32]] = {}
         self._vectors: dict[tuple[bytes, str | None, RegionPrompt | None], NDArray[np.float32]] = {}
 
     def embed_inputs(self, inputs: Sequence[ModelInput]) -> NDArray[np.float32]:
@@ -91,6 +95,14 @@ class ReadOnceEmbedder(RememberingEmbedder):
             self._vectors.update(zip(new, super().embed_inputs(list(new.values())), strict=True))
         return np.stack([self._vectors[key] for key in keys])
 
+    def embed_close_ups(self, image: Image, boxes: Sequence[Box]) -> NDArray[np.float32]:
+        digest = hashlib.sha256(image.pixels.tobytes()).digest()
+        new = [box for box in boxes if (digest, box) not in self._close_ups]
+        if new:
+            found = closer_embedder(self._reader).embed_close_ups(image, new)
+            self._close_ups.update(zip([(digest, box) for box in new], found, strict=True))
+        return np.stack([self._close_ups[digest, box] for box in boxes])
+
 
 class ReadOnceModels(RememberingModels):
     """The models of another registry, embedders that read an input once."""
@@ -101,7 +113,7 @@ class ReadOnceModels(RememberingModels):
 
     def embedder(self, name: str) -> Embedder:
         if name not in self._readers:
-            self._readers[name] = ReadOnceEmbedder(super().embedder(name))
+            self._readers[name] = ReadOnceEmbedder(self._models.embedder(name))
         return self._readers[name]
 
 
@@ -173,13 +185,17 @@ class Asker:
     def ask_all(
         self, question: Question, limit: int, settings: Mapping[str, Rerank]
     ) -> dict[str, tuple[Hit, ...]]:
-        """The answer without and with each of the settings, by name. Each method reads once, as many as any
-        of its settings wants: what fewer of them, or another weight, would answer follows from that."""
+        """The answer without and with each of the settings, by name. A pairwise method reads once, as many as
+        any of its settings wants: what fewer of them, or another weight, would answer follows from that."""
         plain = self.ask(question, limit, None)
         sums = np.array([weighted_sum(hit) for hit in plain])
         answers = {"joint": plain}
         for method in {setting.method: None for setting in settings.values()}:
             asked = {name: setting for name, setting in settings.items() if setting.method == method}
+            if method == "closer":
+                # What it finds in one image depends on the others that it reads.
+                answers |= {name: self.ask(question, limit, setting) for name, setting in asked.items()}
+                continue
             deepest = max(setting.top_n for setting in asked.values())
             read = self.ask(question, limit, Rerank(method, top_n=deepest))
             cosines = {hit.image_id: hit.rerank.raw for hit in read if hit.rerank is not None}
@@ -187,20 +203,21 @@ class Asker:
                 first = plain[: setting.top_n]
                 found = np.array([cosines[hit.image_id] for hit in first])
                 reading = Reading(np.arange(len(first)), found)
-                answers[name] = answer_again(plain, sums, reading, setting.weight)
+                answers[name] = answer_again(plain, sums, reading, setting.counted)
         return answers
 
 
 def settings_of(options: argparse.Namespace, kind: str) -> dict[str, Rerank]:
     """Those of the methods that can read questions of the kind, by name."""
-    methods = [method for method in options.methods if method == "pairwise" or kind == "composed"]
+    kinds = {"closer": ("text_to_image",), "pairwise": tuple(KINDS), "pairwise_instructed": ("composed",)}
+    methods = [method for method in options.methods if kind in kinds[method]]
     settings = [Rerank(method, top_n=top_n) for method in methods for top_n in options.top]
     settings += [Rerank(method, weight=weight) for method in methods for weight in options.weights]
     return {_named(setting): setting for setting in settings}
 
 
 def _named(setting: Rerank) -> str:
-    return f"{setting.method}, top {setting.top_n}, weight {setting.weight:g}"
+    return f"{setting.method}, top {setting.top_n}, weight {setting.counted:g}"
 
 
 def sampled(questions: list[Question], count: int) -> list[Question]:
@@ -239,12 +256,17 @@ def quality(index: Indexed, models: ModelRegistry, options: argparse.Namespace) 
 def cost(index: Indexed, models: ModelRegistry, options: argparse.Namespace) -> dict[str, Any]:
     """Median milliseconds of a whole search with a region, and of what reading adds, in turns.
 
-    The questions have words when a method needs them.
+    The questions have words when a method needs them. `closer` is timed when it is asked for alone.
     """
     asker = Asker(index, models)
-    kind = "region_to_image" if set(options.methods) == {"pairwise"} else "composed"
+    methods = [method for method in options.methods if method != "closer"]
+    kind = (
+        "composed" if "pairwise_instructed" in methods else "region_to_image" if methods else "text_to_image"
+    )
     questions = sampled(KINDS[kind](index.photos), WARM_UP + options.timed)
-    again_settings = [Rerank(method, top_n=top_n) for method in options.methods for top_n in options.top]
+    again_settings = [
+        Rerank(method, top_n=top_n) for method in methods or ["closer"] for top_n in options.top
+    ]
     settings = {"joint": None, **{_named(setting): setting for setting in again_settings}}
     spent: dict[str, list[float]] = {name: [] for name in settings}
     for done, question in enumerate(questions):
@@ -320,6 +342,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--annotations", type=Path, action="append", required=True, metavar="FILE")
     parser.add_argument("--embedder", default="compact")
     parser.add_argument("--segmenter", default="compact")
+    parser.add_argument(
+        "--folds", type=Path, metavar="DIR", help="cut photos by cross-fitted weights (docs/evaluation.md)"
+    )
     parser.add_argument("--pixels", default="original", choices=("original", "thumbnail"))
     parser.add_argument("--methods", nargs="+", default=list(RERANK_METHODS), choices=RERANK_METHODS)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
@@ -329,8 +354,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--timed", type=int, default=20, help="timed questions of each setting")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there too")
     options = parser.parse_args(arguments)
-    models = ModelRegistry()
     photos = read_folders(options.images, options.annotations)
+    models = ModelRegistry()
+    if options.folds is not None:
+        models = CrossFittedModels(cross_fitted_segmenter(photos.images, options.folds))
     with indexed(photos, models, options) as index:
         report = {
             "images": len(index.photos.images),
@@ -338,7 +365,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "embedder": options.embedder,
             "segmenter": options.segmenter,
             "pixels": options.pixels,
-            "default": {"top_n": DEFAULT_RERANKED, "weight": DEFAULT_RERANK_WEIGHT},
+            "default": {"top_n": DEFAULT_RERANKED, "weight": dict(DEFAULT_RERANK_WEIGHTS)},
             "kinds": quality(index, models, options),
             "cost": cost(index, models, options),
             "machine": {

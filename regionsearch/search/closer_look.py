@@ -36,6 +36,8 @@ LOOKED_AT = 5
 """Entities of an image that are looked at again. Three found less; eight found no more."""
 LEADERS = 10
 """Images whose matches say what the thing looks like; 5 to 20 were alike."""
+DIGITS = 9
+"""Of a likeness that are more than rounding."""
 LEAST_LENGTH = 1e-6
 """A mean of vectors that is shorter has no direction that rounding has not made up."""
 
@@ -80,7 +82,8 @@ def look_closer(
         return Reading(places, cosines)
     close = (cosines - cosines.mean()) / max(deviation, LEAST_DEVIATION)
     entities = [records[place].vectors[1:].astype(np.float64) for place in places.tolist()]
-    alike = likeness(entities, text.astype(np.float64), totals[places] + weight * close)
+    # Rounded, so that images that are alike to the last digit stay in the order of their ids.
+    alike = np.round(likeness(entities, text.astype(np.float64), totals[places] + weight * close), DIGITS)
     spread = (alike - alike.mean()) / max(float(alike.std()), LEAST_DEVIATION)
     return Reading(places, cosines, deviations=close + spread)
 
