@@ -1,11 +1,12 @@
 """Fits the weights and the calibration that ship with the package, on annotated photos.
 
     python -m regionsearch.evaluation.fit_scoring --folder IMAGES INSTANCES [CAPTIONS] [--folder ...]
-        [--folds DIR] --out scoring.json [--report report.json]
+        [--folds DIR] --out scoring.json [--report report.json] [--apart DIR]
 
 Of two folders or more it first reports crosswise: fitted on all others, judged on each. The file is then
 fitted on every folder alone and on all of them as one collection, so that collections of several sizes have a
-say. `--folds`: as in `cross_fitted`, for photos that the segmenter's weights were fitted on. Questions about
+say. `--apart`: writes for every folder the file that was fitted without it, to be judged by
+`cross_fitted --scoring`. `--folds`: as in `cross_fitted`, for photos that the segmenter's weights were fitted on. Questions about
 the 20 classes that are held out take no part.
 """
 
@@ -83,15 +84,16 @@ def crosswise(by_folder: Mapping[str, Sequence[AskedSignals]], base: Scoring) ->
     report = {}
     for name, judged in by_folder.items():
         others = [asked for other, asked in by_folder.items() if other != name]
-        weights = fit_weights(others)
+        scoring = fit(others, base)
+        weights = scoring.weights
         vector = _vector(weights)
         hits = first_hits(judged, vector)
         other_hits = [first_hits(asked, vector) for asked in others]
-        errors = calibration_errors(hits, fit_calibration(other_hits, base.calibration))
+        errors = calibration_errors(hits, scoring.calibration)
         if "captions" in hits and not any("captions" in one for one in other_hits):
             errors["captions"] = _half_by_half(judged, other_hits, base, vector)
         report[name] = {
-            "weights": weights,
+            "scoring": scoring.to_json(),
             "map": mean_average_precision(judged, vector),
             "map_before": mean_average_precision(judged, _vector(base.weights)),
             "ece": errors,
@@ -153,11 +155,18 @@ def _run(options: argparse.Namespace) -> None:
         },
         "curves": curves(list(asked.values()), scoring.weights),
     }
-    options.out.write_text(json.dumps(scoring.to_json(), indent=2) + "\n", encoding="utf-8")
-    text = json.dumps(report, indent=2)
+    _write(options.out, scoring.to_json())
+    if options.apart is not None:
+        options.apart.mkdir(parents=True, exist_ok=True)
+        for number, one in enumerate(report["crosswise"].values()):
+            _write(options.apart / f"without-{number}.json", one["scoring"])
     if options.report is not None:
-        options.report.write_text(text + "\n", encoding="utf-8")
-    print(text)
+        _write(options.report, report)
+    print(json.dumps(report, indent=2))
+
+
+def _write(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -174,6 +183,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--folds", type=Path, help="folder of fold*.npz and fold*.txt, by fit_segmenter")
     parser.add_argument("--out", type=Path, required=True, help="the scoring file")
     parser.add_argument("--report", type=Path, help="JSON: figures crosswise and as fitted, and curves")
+    parser.add_argument(
+        "--apart", type=Path, help="folder for without-N.json: fitted without the folder number N, from 0"
+    )
     return parser
 
 
