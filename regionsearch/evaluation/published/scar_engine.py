@@ -85,7 +85,14 @@ class AnnotatedRegions:
             objectness = np.concatenate([objectness, found.objectness])
         return [Entities.from_masks(masks, objectness)]
 
-    def prompt(self, image: Image, region: RegionPrompt, features: DenseFeatures | None = None) -> Mask:
+    def prompt(
+        self,
+        image: Image,
+        region: RegionPrompt,
+        features: DenseFeatures | None = None,
+        *,
+        refine: bool = False,
+    ) -> Mask:
         """Raises AssertionError: nobody asks with a region here."""
         raise AssertionError("annotated regions are not prompted")
 
