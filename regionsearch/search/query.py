@@ -93,8 +93,8 @@ class Query:
     liked, disliked: examples that move the query towards them and away from them; liked ones may be all
     that is asked with.
     placements: one for each region or entity, in their order, or a single one for another query.
-    limit: hits in the answer, 1 to `limits.hits`. page_token: of the answer before, to the same query with the
-    same limit, "" for the first page.
+    limit: hits in the answer, 1 to `limits.hits`. page_token: of the answer before, to the same query,
+    limit and all; "" for the first page.
     weights: by part name, finite and at least 0, not all 0; parts not named keep their defaults.
     per_kind_weights: defaults fitted for this kind of query alone.
     group_by: whether a hit is an image or, of a query with a single match, an entity. min_score: the least
