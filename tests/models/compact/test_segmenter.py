@@ -53,6 +53,15 @@ def test_things_that_stand_out_are_among_the_entities(segmenter: CompactSegmente
         assert best_overlap(entities, thing) > 0.85
 
 
+def test_of_two_entities_one_holds_the_other_or_they_are_apart(segmenter: CompactSegmenter) -> None:
+    image, _ = scene()
+    (entities,) = segmenter.propose([image], limit=64)
+    dense = [mask.to_array() for mask in entities.masks]
+    for number, one in enumerate(dense):
+        for other in dense[:number]:
+            assert (one & other).sum() in (0, one.sum(), other.sum())
+
+
 def test_entities_are_masks_of_the_picture_itself_with_their_boxes_and_no_two_alike(
     segmenter: CompactSegmenter,
 ) -> None:
