@@ -5,9 +5,10 @@
 
 Of two folders or more it first reports crosswise: fitted on all others, judged on each. The file is then
 fitted on every folder alone and on all of them as one collection, so that collections of several sizes have a
-say. `--apart`: writes for every folder the file that was fitted without it, to be judged by
-`cross_fitted --scoring`. `--folds`: as in `cross_fitted`, for photos that the segmenter's weights were fitted on. Questions about
-the 20 classes that are held out take no part.
+say. Questions about the 20 classes that are held out take no part.
+
+`--folds`: as in `cross_fitted`, for photos that the segmenter's weights were fitted on. `--apart`: writes for
+every folder the file that was fitted without it, to be judged by `cross_fitted --scoring`.
 """
 
 from __future__ import annotations

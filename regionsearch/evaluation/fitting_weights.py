@@ -73,7 +73,8 @@ def fit_per_kind(sets: Sets, weights: Mapping[str, float]) -> dict[QueryKind, di
     for kind, free in parts.items():
         own = [[signals for signals in asked if signals.kind == kind] for asked in sets]
         grid = {name: GRID[name] if name in free else (weights[name],) for name in FITTED_PARTS}
-        fitted[kind] = {**weights, **fit_weights([asked for asked in own if asked], grid)}
+        seen = [asked for asked in own if asked]
+        fitted[kind] = {**weights, **fit_weights(seen, grid)} if seen else dict(weights)
     return fitted
 
 

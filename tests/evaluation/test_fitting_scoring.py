@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from drawn_photos import draw_folder
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from regionsearch.evaluation.coco_annotations import AnnotatedPhotos, read_folders
 from regionsearch.evaluation.coco_questions import HELD_OUT_CLASSES, held_out_classes
+from regionsearch.evaluation.fit_scoring import ALL, crosswise, read_apart
 from regionsearch.evaluation.fitting_calibration import (
     FirstHits,
     calibration_errors,
@@ -97,6 +100,45 @@ def test_which_classes_are_held_out_depends_on_their_names_alone() -> None:
     held_out = held_out_classes(names)
     assert len(held_out) == HELD_OUT_CLASSES
     assert held_out_classes(reversed(names)) == held_out
+
+
+def folder_of(seed: int, telling: str) -> list[AskedSignals]:
+    """Twelve class names on thirty photos, told by one part."""
+    generator = np.random.default_rng(seed)
+    cases = []
+    for number in range(12):
+        relevant = generator.random(30) < 0.3
+        relevant[0] = True
+        values = generator.normal(0, 1, (30, 4)) * [0, 0, 1, 1]
+        values[relevant, FITTED_PARTS.index(telling)] += 1.5
+        cases.append(asked(relevant, values, f"class {number}"))
+    return cases
+
+
+def test_crosswise_a_folder_is_judged_by_what_the_others_say() -> None:
+    folders = {"a": folder_of(0, "text_entity"), "b": folder_of(1, "text_image")}
+    report = crosswise(folders, shipped_scoring())
+    ratios = {
+        name: one["scoring"]["weights"]["text_entity"] / one["scoring"]["weights"]["text_image"]
+        for name, one in report.items()
+    }
+    assert ratios["a"] < 1 < ratios["b"]
+
+
+def test_folders_have_the_same_ids_apart_and_together(tmp_path: Path) -> None:
+    drawn = [draw_folder(tmp_path / name, 5, seed) for seed, name in enumerate(("one", "other"))]
+    paths = [
+        [drawn[0].images, drawn[0].annotations],
+        [drawn[1].images, drawn[1].annotations, drawn[1].captions],
+    ]
+    sets = read_apart(paths)
+    together = {image.image_id: image for image in sets[ALL].images}
+    apart = [image for name, photos in sets.items() if name != ALL for image in photos.images]
+    assert {image.image_id: image for image in apart} == together
+    assert {image.path.parent: bool(image.captions) for image in apart} == {
+        drawn[0].images: False,
+        drawn[1].images: True,
+    }
 
 
 @pytest.fixture(scope="module")
