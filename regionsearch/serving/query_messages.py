@@ -1,12 +1,16 @@
 """From a SearchRequest to a query.
 
 Only the form is judged here (both shapes of a region, bytes that are no vector, an option beside one that
-silences it), and how many pictures of masks are decoded; what a query may say is `search/`'s business.
+silences it), and how much a region may hold before it is read; what a query may say is `search/`'s business.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from regionsearch.config import Limits
 from regionsearch.errors import ImageNotFound, InvalidImage, InvalidRegion, InvalidRequest, RegionSearchError
@@ -35,6 +39,21 @@ from regionsearch.v1 import search_pb2 as pb
 from regionsearch.v1 import types_pb2
 
 DEFAULT_HITS = 10
+MAX_POINTS = 1_000
+"""Of one region. Each is looked up in the picture and told in the answer."""
+MAX_RINGS = 256
+"""Of one polygon. Each is drawn by itself, which takes about a millisecond however small it is."""
+MAX_CORNERS = 10_000
+"""Of one polygon, all rings together."""
+MAX_MASK_RUNS = 1_000_000
+"""Of one mask. A photo's outlines have some thousands; a chequered picture of a few kilobytes had sixteen
+million, and its query took minutes and gigabytes."""
+_MASK_DIGITS = 7
+"""Characters of a run's length at most, as COCO codes it."""
+_CONTINUED = bytes(character + 48 for character in range(32, 64))
+"""Characters after which a run's length goes on."""
+_MASKS_DRAWN = threading.BoundedSemaphore(2)
+"""Pictures of masks that are decoded at one time, each into megabytes for every few bytes that came."""
 
 # Whoever names none means the value that UNSPECIFIED stands for; a value that is unknown is refused before.
 RERANK_METHODS: dict[int, RerankMethod] = {
@@ -116,9 +135,18 @@ def name_field(error: RegionSearchError, request: pb.SearchRequest) -> None:
         error.field = "image"
     elif error.field == "entity" and not request.HasField("entity"):
         error.field = "entities[0]"
-    elif isinstance(error, ImageNotFound) and error.field is None:
-        error.field = "image_id"
-        error.metadata["image"] = request.image_id
+    elif isinstance(error, ImageNotFound):
+        error.field = error.field or "image_id"
+        error.metadata["image"] = _image_id_at(error.field, request)
+
+
+def _image_id_at(path: str, request: pb.SearchRequest) -> str:
+    """The id in the field of this path: the query's own, or that of an example."""
+    for name, examples in (("liked", request.liked), ("disliked", request.disliked)):
+        for number, example in enumerate(examples):
+            if path == f"{name}[{number}].image_id":
+                return example.image_id
+    return request.image_id
 
 
 def _entities_of(request: pb.SearchRequest) -> tuple[int, ...]:
@@ -206,6 +234,10 @@ def region_from_message(message: types_pb2.Region, limits: Limits) -> RegionProm
         raise InvalidRegion(
             "a mask has pixels of its own; a region with one cannot be normalised", field="coordinates"
         )
+    if len(message.points) > MAX_POINTS:
+        raise InvalidRegion(
+            f"one region has {len(message.points)} points; the limit is {MAX_POINTS}", field="points"
+        )
     box = mask = polygon = None
     if message.HasField("box"):
         with at_field("box"):
@@ -215,6 +247,7 @@ def region_from_message(message: types_pb2.Region, limits: Limits) -> RegionProm
             mask = _mask_of(message.mask, limits)
     if message.HasField("polygon"):
         with at_field("polygon"):
+            _check_corners(message.polygon)
             polygon = polygon_from_message(message.polygon)
     return RegionPrompt(points_from_message(message), box, mask, polygon)
 
@@ -227,11 +260,47 @@ def _mask_of(message: types_pb2.Mask, limits: Limits) -> Mask:
         if not message.png.startswith(b"\x89PNG\r\n\x1a\n"):
             raise InvalidRegion("mask's png is not a PNG file", field="png")
         with at_field("png"):
-            return Mask.from_array(decode_mask(message.png, max_megapixels=limits.image_megapixels))
+            return _drawn_mask(message.png, limits)
     runs = message.run_length
     if runs.height * runs.width > limits.image_megapixels * 1e6:
         raise InvalidRegion(
             f"mask has {runs.height * runs.width / 1e6:.0f} megapixels; "
             f"the limit is {limits.image_megapixels:g} (limits.image_megapixels)"
         )
+    _check_runs(_runs_coded(runs.counts))
     return mask_from_message(runs)
+
+
+def _check_corners(polygon: types_pb2.Polygon) -> None:
+    corners = sum(len(ring.coordinates) for ring in polygon.rings) // 2
+    if len(polygon.rings) > MAX_RINGS or corners > MAX_CORNERS:
+        raise InvalidRegion(
+            f"polygon has {len(polygon.rings)} rings with {corners} corners; the limits are {MAX_RINGS} and "
+            f"{MAX_CORNERS}"
+        )
+
+
+def _drawn_mask(png: bytes, limits: Limits) -> Mask:
+    with _MASKS_DRAWN:
+        pixels = decode_mask(png, max_megapixels=limits.image_megapixels)
+        _check_runs(_runs_drawn(pixels))
+        return Mask.from_array(pixels)
+
+
+def _runs_drawn(pixels: NDArray[np.bool_]) -> int:
+    """Of a mask, (height, width), column by column: within columns and from the end of one to the next."""
+    within = int(np.count_nonzero(pixels[1:] != pixels[:-1]))
+    between = int(np.count_nonzero(pixels[0, 1:] != pixels[-1, :-1]))
+    return within + between + 1
+
+
+def _runs_coded(counts: str) -> int:
+    """Numbers that COCO's text spells out, or more when it is longer than any that spells out so many."""
+    characters = counts.encode("ascii", errors="replace")
+    return max(len(characters.translate(None, _CONTINUED)), len(characters) // _MASK_DIGITS)
+
+
+def _check_runs(runs: int) -> None:
+    """Raises InvalidRegion for a mask that is more noise than outline."""
+    if runs > MAX_MASK_RUNS:
+        raise InvalidRegion(f"mask has {runs} runs of pixels; the limit is {MAX_MASK_RUNS}")

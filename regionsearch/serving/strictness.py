@@ -18,6 +18,9 @@ from regionsearch.errors import InvalidRequest
 JUDGED_APART = {"regionsearch.v1.BatchSearchRequest": frozenset({"requests"})}
 """Fields that hold requests of their own. Whoever answers them refuses what is unknown in each, so that it
 does not disturb the others."""
+MAX_MESSAGES = 20_000
+"""Points, rings, examples, pictures and so on in one request, each of which is looked at here: a third of a
+second. As few bytes as one may have, the largest request could hold thirty million."""
 
 Request = TypeVar("Request", bound=Message)
 
@@ -36,9 +39,15 @@ def parse(data: bytes, kind: type[Request]) -> Request:
     return message
 
 
-def refuse_unknown(message: Message, path: str = "", apart: frozenset[str] = frozenset()) -> None:
+def refuse_unknown(message: Message, apart: frozenset[str] = frozenset()) -> None:
     """Raises InvalidRequest, naming where, if the message or one inside it has an unknown field or
-    enum value. apart: fields of the message that are not looked into."""
+    enum value, or if there are more than MAX_MESSAGES inside it. apart: fields of the message that are not
+    looked into."""
+    _refuse_inside(message, "", apart, MAX_MESSAGES)
+
+
+def _refuse_inside(message: Message, path: str, apart: frozenset[str], room: int) -> int:
+    """room: for how many messages there is still room; returns what is left of it."""
     fields: Any = UnknownFieldSet(message)
     unknown = sorted(field.field_number for field in fields)
     if unknown:
@@ -53,7 +62,8 @@ def refuse_unknown(message: Message, path: str = "", apart: frozenset[str] = fro
         if descriptor.type == FieldDescriptor.TYPE_ENUM:
             _refuse_unknown_value(descriptor, value, here)
         elif descriptor.type == FieldDescriptor.TYPE_MESSAGE and descriptor.name not in apart:
-            _refuse_unknown_inside(descriptor, value, here)
+            room = _refuse_in_field(descriptor, value, here, room)
+    return room
 
 
 def _refuse_unknown_value(descriptor: FieldDescriptor, value: int, path: str) -> None:
@@ -63,12 +73,18 @@ def _refuse_unknown_value(descriptor: FieldDescriptor, value: int, path: str) ->
         raise InvalidRequest(f"{path} is {value}, which is none of {known}", field=path)
 
 
-def _refuse_unknown_inside(descriptor: FieldDescriptor, value: Message, path: str) -> None:
+def _refuse_in_field(descriptor: FieldDescriptor, value: Any, path: str, room: int) -> int:
     kind = descriptor.message_type
     if kind is not None and kind.GetOptions().map_entry:
-        return  # maps of this contract hold plain values, and an entry keeps no unknown fields
+        return room  # maps of this contract hold plain values, and an entry keeps no unknown fields
     if not descriptor.is_repeated:
-        refuse_unknown(value, path)
-        return
-    for number, entry in enumerate(value):  # type: ignore[arg-type, var-annotated]
-        refuse_unknown(entry, f"{path}[{number}]")
+        return _refuse_inside(value, path, frozenset(), room - 1)
+    room -= len(value)
+    if room < 0:
+        raise InvalidRequest(
+            f"{path} has {len(value)} entries; all lists of a request have room for {MAX_MESSAGES} together",
+            field=path,
+        )
+    for number, entry in enumerate(value):
+        room = _refuse_inside(entry, f"{path}[{number}]", frozenset(), room)
+    return room

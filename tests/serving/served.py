@@ -50,12 +50,13 @@ def png(seed: int, width: int = 60, height: int = 40) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What a client is told: status, reason and request field."""
+    """What a client is told: status, reason, request field, and the name of what does not exist."""
 
     code: grpc.StatusCode
     reason: str
     field: str | None
     message: str
+    resource: str
 
 
 def refusal_of(call: Callable[[], object]) -> Refusal:
@@ -65,13 +66,14 @@ def refusal_of(call: Callable[[], object]) -> Refusal:
     status = rpc_status.from_call(caught.value)
     assert status is not None, caught.value
     info, request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    resource = error_details_pb2.ResourceInfo()
     for detail in status.details:
-        for known in (info, request):
+        for known in (info, request, resource):
             if detail.Is(known.DESCRIPTOR):
                 detail.Unpack(known)
     assert info.domain == "regionsearch"
     field = request.field_violations[0].field if request.field_violations else None
-    return Refusal(caught.value.code(), info.reason, field, status.message)
+    return Refusal(caught.value.code(), info.reason, field, status.message, resource.resource_name)
 
 
 @dataclass(frozen=True)

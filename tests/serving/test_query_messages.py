@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from inspect import get_annotations
 from typing import Any, get_args
@@ -10,10 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image as PilImage
 from served import LIMITS
 
 from regionsearch.client import Example, Placement, Query, Region, query, search_requests
+from regionsearch.config import Limits
 from regionsearch.errors import InvalidRegion, InvalidRequest
+from regionsearch.protobuf_shapes import prompt_to_message
 from regionsearch.regions import Box, Mask, Point, Polygon, RegionPrompt
 from regionsearch.search import query as asked
 from regionsearch.search.placement import DEFAULT_TOLERANCE, FRAME_PARTS
@@ -24,6 +28,7 @@ from regionsearch.serving.strictness import parse
 from regionsearch.v1 import search_pb2 as pb
 from regionsearch.v1 import types_pb2
 
+WIDE = Limits()
 TABLES: dict[str, tuple[Any, dict[Any, Any], dict[Any, Any], Any, tuple[str, ...]]] = {
     "GroupBy": (
         pb.GroupBy,
@@ -247,6 +252,31 @@ MALFORMED: dict[str, tuple[dict[str, Any], type[InvalidRequest], str]] = {
         InvalidRegion,
         "placements[1].box",
     ),
+    "points without end": (
+        {"regions": [{"box": BOX}, {"points": [{}] * (query_messages.MAX_POINTS + 1)}]},
+        InvalidRegion,
+        "regions[1].points",
+    ),
+    "rings without end": (
+        {"regions": [{"polygon": {"rings": [{"coordinates": [0, 0, 9, 0, 0, 9]}] * 257}}]},
+        InvalidRegion,
+        "regions[0].polygon",
+    ),
+    "corners without end": (
+        {"regions": [{"polygon": {"rings": [{"coordinates": [0.0] * 10_002}] * 2}}]},
+        InvalidRegion,
+        "regions[0].polygon",
+    ),
+    "run lengths without end": (
+        {"regions": [{"mask": {"run_length": {"height": 2000, "width": 2000, "counts": "1" * 1_000_001}}}]},
+        InvalidRegion,
+        "regions[0].mask",
+    ),
+    "one number without end": (
+        {"regions": [{"mask": {"run_length": {"height": 9, "width": 9, "counts": "P" * 7_000_007}}}]},
+        InvalidRegion,
+        "regions[0].mask",
+    ),
     "tolerance of nothing": ({"placements": [{"tolerance": 0.1}]}, InvalidRequest, "placements[0].tolerance"),
 }
 
@@ -258,6 +288,32 @@ def test_a_malformed_request_is_refused_by_the_path_of_its_field(
     with pytest.raises(kind) as caught:
         query_from_message(pb.SearchRequest(**fields), LIMITS)
     assert caught.value.field == path
+
+
+def test_a_mask_of_noise_is_refused_and_one_of_outlines_is_not() -> None:
+    """A small file that draws a mask of so many runs that it would take minutes to search with."""
+    rows = np.zeros((2000, 2000), dtype=bool)
+    rows[::2] = True
+    one_line = np.arange(2_000_002)[None] % 2 == 1
+    for drawn in (rows, rows[:1000], one_line):
+        request = pb.SearchRequest(regions=[{"mask": {"png": png_of(drawn)}}])
+        assert len(request.regions[0].mask.png) < 10_000
+        with pytest.raises(InvalidRegion, match=r"runs .*1000000") as caught:
+            query_from_message(request, WIDE)
+        assert caught.value.field == "regions[0].mask.png"
+    rows[:, 999:] = False
+    rows[1000:] = False
+    request = pb.SearchRequest(regions=[{"mask": {"png": png_of(rows)}}])
+    mask = query_from_message(request, WIDE).regions[0].prompt.mask
+    assert mask == Mask.from_array(rows)
+    coded = pb.SearchRequest(regions=[prompt_to_message(RegionPrompt(mask=mask))])
+    assert query_from_message(coded, WIDE).regions[0].prompt.mask == mask
+
+
+def png_of(pixels: np.ndarray) -> bytes:
+    target = io.BytesIO()
+    PilImage.fromarray(pixels).save(target, "PNG")
+    return target.getvalue()
 
 
 @pytest.mark.parametrize(

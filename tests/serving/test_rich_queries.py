@@ -351,6 +351,7 @@ def test_an_image_that_is_not_there_is_named_by_its_field(
         "IMAGE_NOT_FOUND",
         field,
     )
+    assert refused.resource == "nobody"
 
 
 def test_limits_are_told_by_the_server(service: Service) -> None:

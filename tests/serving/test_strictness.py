@@ -13,7 +13,7 @@ from google.protobuf.message_factory import GetMessageClass
 from served import Service, refusal_of
 
 from regionsearch.errors import InvalidRequest
-from regionsearch.serving.strictness import refuse_unknown
+from regionsearch.serving.strictness import MAX_MESSAGES, refuse_unknown
 from regionsearch.v1 import (
     collections_pb2,
     images_pb2,
@@ -122,3 +122,20 @@ def test_a_message_above_the_limit_is_refused_before_it_is_read(service: Service
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     with pytest.raises(InvalidRequest, match="larger than max"):
         service.client.search(filled, image=b"x" * 2_000_000)
+
+
+@pytest.mark.parametrize(
+    ("request_", "path"),
+    [
+        (search_pb2.SearchRequest(liked=[{}] * (MAX_MESSAGES + 1)), "liked"),
+        (search_pb2.SearchRequest(regions=[{"points": [{}] * (MAX_MESSAGES // 2)}] * 2), "regions[1].points"),
+        (images_pb2.UpsertImagesRequest(images=[{}] * (MAX_MESSAGES + 1)), "images"),
+    ],
+    ids=["one list", "two lists together", "pictures"],
+)
+def test_a_request_of_very_many_tiny_messages_is_refused_before_they_are_looked_at(
+    request_: Message, path: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=str(MAX_MESSAGES)) as caught:
+        refuse_unknown(request_)
+    assert caught.value.field == path
