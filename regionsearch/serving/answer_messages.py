@@ -19,35 +19,59 @@ LABEL_SOURCES = {
     "predicted": types_pb2.LABEL_SOURCE_PREDICTED,
 }
 
+ENTITIES_TOGETHER = 2_000
+"""Entities of hits that become messages before their bytes are counted, unless a single hit has more."""
+
 _Outlines: TypeAlias = dict[int, types_pb2.Mask]
 
 
-def answer_to_message(answer: Answer, request: pb.SearchRequest) -> pb.SearchResponse:
-    """The answer without what the request leaves out; its own time is the stage `serialise`."""
+def answer_to_message(answer: Answer, request: pb.SearchRequest, most: int) -> pb.SearchResponse:
+    """The answer without what the request leaves out; its own time is the stage `serialise`.
+
+    Raises AnswerTooLarge above `most` bytes; what lies further beyond them is not made.
+    """
     started = time.perf_counter()
     masks = not request.without_masks
-    outlines = _outlines(answer.hits) if masks else [{} for _ in answer.hits]
     response = pb.SearchResponse(
         collection=answer.collection,
-        hits=[
-            _hit_to_message(hit, its_own, request) for hit, its_own in zip(answer.hits, outlines, strict=True)
-        ],
         regions=[_used_region_to_message(used, masks) for used in answer.regions],
         background=answer.background,
         timing_ms=answer.timing_ms,
         next_page_token=answer.next_page_token,
         calibration=answer.calibration,
     )
+    size = response.ByteSize()
+    for hits in _together(answer.hits):
+        outlines = _outlines(hits) if masks else [{} for _ in hits]
+        messages = [
+            _hit_to_message(hit, its_own, request) for hit, its_own in zip(hits, outlines, strict=True)
+        ]
+        size += sum(message.ByteSize() for message in messages)
+        if size > most:
+            raise _too_large(most)
+        response.hits.extend(messages)
     response.timing_ms["serialise"] = (time.perf_counter() - started) * 1000
+    if response.ByteSize() > most:
+        raise _too_large(most)
     return response
 
 
-def too_large(size: int, most: int) -> AnswerTooLarge:
-    """Why an answer of `size` bytes is not sent."""
+def _too_large(most: int) -> AnswerTooLarge:
     return AnswerTooLarge(
-        f"the answer has {size} bytes; the limit is {most} (limits.message_bytes): ask for fewer hits, or "
-        "for hits without masks"
+        f"the answer has more than {most} bytes (limits.message_bytes): ask for fewer hits, for hits without "
+        "masks, or for fewer of their entities"
     )
+
+
+def _together(hits: Sequence[Hit]) -> Iterator[Sequence[Hit]]:
+    """Hits in their order, in groups of at most ENTITIES_TOGETHER, but one hit at least."""
+    start, entities = 0, 0
+    for place, hit in enumerate(hits):
+        entities += 1 + len(hit.matches) + len(hit.entities)
+        if entities > ENTITIES_TOGETHER and place > start:
+            yield hits[start:place]
+            start, entities = place, 1 + len(hit.matches) + len(hit.entities)
+    yield hits[start:]
 
 
 def _outlines(hits: Sequence[Hit]) -> list[_Outlines]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 
 from regionsearch.errors import InvalidRequest, RegionSearchError
-from regionsearch.serving.answer_messages import answer_to_message, too_large
+from regionsearch.serving.answer_messages import answer_to_message
 from regionsearch.serving.backend import Backend
 from regionsearch.serving.batch_search import answer_several
 from regionsearch.serving.calls import check_alive
@@ -30,10 +30,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
             name_field(error, request)
             raise
         check_alive(context)
-        response = answer_to_message(answer, request)
-        if response.ByteSize() > limits.message_bytes:
-            raise too_large(response.ByteSize(), limits.message_bytes)
-        return response
+        return answer_to_message(answer, request, limits.message_bytes)
 
     def BatchSearch(  # noqa: N802
         self, request: pb.BatchSearchRequest, context: grpc.ServicerContext

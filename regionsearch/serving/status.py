@@ -45,24 +45,28 @@ _RESOURCE_TYPES: dict[type[NotFound], str] = {
 
 def status_of(error: BaseException) -> status_pb2.Status:
     """The status that carries this error; an unexpected one is logged with its traceback."""
-    if isinstance(error, RegionSearchError):
-        return _status_of_known(error)
-    incident = secrets.token_hex(6)
-    _LOG.error("incident=%s unexpected error", incident, exc_info=error)
-    return _status(
-        RegionSearchError(
-            f"internal error; the server's log has it as incident {incident}", metadata={"incident": incident}
-        )
-    )
+    return _status_of_known(_told(error))
 
 
-def batch_error_of(error: RegionSearchError) -> search_pb2.BatchSearchError:
+def batch_error_of(error: Exception) -> search_pb2.BatchSearchError:
     """The same for one question of several: code, message, reason and field."""
+    error = _told(error)
     return search_pb2.BatchSearchError(
         code=grpc.StatusCode[error.grpc_status].value[0],
         message=shortened(error.message, _MESSAGE_BYTES),
         reason=error.reason,
         field=shortened(error.field or "", _FIELD_BYTES),
+    )
+
+
+def _told(error: BaseException) -> RegionSearchError:
+    """What a client is told of it: the error, or for a fault of ours the number under which it is logged."""
+    if isinstance(error, RegionSearchError):
+        return error
+    incident = secrets.token_hex(6)
+    _LOG.error("incident=%s unexpected error", incident, exc_info=error)
+    return RegionSearchError(
+        f"internal error; the server's log has it as incident {incident}", metadata={"incident": incident}
     )
 
 

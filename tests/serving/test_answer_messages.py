@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from served import LIMITS
 
 from regionsearch.client import answers as read
 from regionsearch.client import search_responses
+from regionsearch.errors import AnswerTooLarge
 from regionsearch.regions import Box, Mask, Point, RegionPrompt
 from regionsearch.search import answer as made
 from regionsearch.search.query import PART_NAMES
-from regionsearch.serving.answer_messages import answer_to_message
+from regionsearch.serving import answer_messages
+from regionsearch.serving.answer_messages import ENTITIES_TOGETHER, answer_to_message
 from regionsearch.v1 import search_pb2 as pb
+from regionsearch.v1 import types_pb2
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 fractions = st.floats(0, 1)
@@ -96,7 +102,7 @@ def test_an_answer_is_read_as_it_was_made(
     answer: made.Answer, masks: bool, payload: bool, parts: bool
 ) -> None:
     request = pb.SearchRequest(without_masks=not masks, without_payload=not payload, without_parts=not parts)
-    sent = answer_to_message(answer, request).SerializeToString()
+    sent = answer_to_message(answer, request, LIMITS.message_bytes).SerializeToString()
     received = search_responses.answer(pb.SearchResponse.FromString(sent))
     assert (received.collection, received.background) == (answer.collection, answer.background)
     assert (received.calibration, received.next_page_token) == (answer.calibration, answer.next_page_token)
@@ -127,6 +133,40 @@ def test_an_answer_is_read_as_it_was_made(
             original.entity_arm_rank,
             original.global_arm_rank,
         )
+
+
+def crowded(image: int, entities: int) -> made.Hit:
+    first, *others = (entity_of(index % 7, image % 5) for index in range(entities))
+    further = tuple(made.EntityMatch(entity, 0.5) for entity in others)
+    return made.Hit(f"p{image}", 9, 6, 0.5, {}, first, {}, entities=further)
+
+
+@pytest.mark.parametrize("crowd", [1, 700, ENTITIES_TOGETHER + 1])
+def test_hits_become_messages_in_groups_and_none_is_lost(crowd: int) -> None:
+    hits = tuple(crowded(number, crowd) for number in range(7))
+    answer = made.Answer(hits, (), {}, "", "c")
+    message = answer_to_message(answer, pb.SearchRequest(), 10_000_000)
+    assert [hit.image_id for hit in message.hits] == [f"p{number}" for number in range(7)]
+    assert {len(hit.entities) for hit in message.hits} == {crowd - 1}
+    assert answer_to_message(answer, pb.SearchRequest(), message.ByteSize() + 10).hits == message.hits
+    with pytest.raises(AnswerTooLarge, match=r"limits\.message_bytes"):
+        answer_to_message(answer, pb.SearchRequest(), message.ByteSize() - 20)
+
+
+def test_of_an_answer_that_is_too_large_no_more_is_made_than_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    made_messages = 0
+    to_message = answer_messages.masks_to_messages
+
+    def counted(masks: Sequence[Mask]) -> list[types_pb2.Mask]:
+        nonlocal made_messages
+        made_messages += len(masks)
+        return to_message(masks)
+
+    monkeypatch.setattr(answer_messages, "masks_to_messages", counted)
+    hits = tuple(crowded(number, 1_000) for number in range(50))
+    with pytest.raises(AnswerTooLarge):
+        answer_to_message(made.Answer(hits, (), {}, "", "c"), pb.SearchRequest(), 150_000)
+    assert made_messages <= 4 * 7
 
 
 def vars_of(value: made.PartScore | made.RerankScore) -> dict[str, Any]:

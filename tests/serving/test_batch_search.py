@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -25,6 +26,8 @@ from regionsearch.errors import (
     Overloaded,
     RegionSearchError,
 )
+from regionsearch.search.engine import SearchEngine
+from regionsearch.serving import batch_search
 from regionsearch.serving.batch_search import QUERIES_AT_ONCE, answer_several
 from regionsearch.v1 import search_pb2 as pb
 from regionsearch.v1 import types_pb2
@@ -218,6 +221,66 @@ def test_an_answer_above_the_limit_says_what_to_leave_out(service: Service) -> N
     found = service.client.search_many(collection, [large, lean, large])
     assert [type(each) for each in found] == [AnswerTooLarge, Answer, AnswerTooLarge]
     assert same(found[1], service.client.search(collection, lean))
+
+
+def test_an_answer_that_search_would_send_is_sent_in_a_batch_of_its_own(service: Service) -> None:
+    """Whatever is reserved for other questions."""
+    collection = speckled_collection(service, "brimful", 2)
+    question = pb.SearchRequest(text="red", collection=collection)
+    size = service.stubs.search.Search(question).ByteSize()
+    backend = replace(service.backend, limits=replace(LIMITS, message_bytes=size + 400))
+    stored = service.backend.directory.collection(collection)
+    [alone] = answer_several(backend, stored, [question], lambda: None)
+    assert alone.HasField("response")
+    # Beside others it has no room; smaller ones have.
+    small = pb.SearchRequest(text="red", without_masks=True)
+    results = answer_several(backend, stored, [question, *[small] * 12], lambda: None)
+    assert [result.HasField("response") for result in results] == [False] + [True] * 12
+    assert sum(result.ByteSize() for result in results) < size + 400
+
+
+def test_a_fault_of_ours_in_one_question_is_that_questions_error(
+    service: Service, filled: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = SearchEngine._search
+
+    def broken(self: SearchEngine, collection: Any, query: Any, texts: Any) -> Any:
+        if query.text == "green":
+            raise ZeroDivisionError("a fault of ours")
+        return found(self, collection, query, texts)
+
+    monkeypatch.setattr(SearchEngine, "_search", broken)
+    red, green, nobody, blue = service.client.search_many(
+        filled, [Query(text="red"), Query(text="green"), Query(image_id="nobody"), Query(text="blue")]
+    )
+    assert isinstance(red, Answer)
+    assert isinstance(blue, Answer)
+    assert isinstance(nobody, ImageNotFound)
+    assert (type(green), getattr(green, "reason", None)) == (RegionSearchError, "INTERNAL")
+    assert "ZeroDivisionError" not in str(green)
+    incident = str(green).split()[-1]
+    assert any(incident in record.getMessage() for record in caplog.records)
+
+
+def test_a_fault_of_ours_in_one_message_is_that_questions_error(
+    service: Service, filled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, written = batch_search.query_from_message, batch_search.answer_to_message
+
+    def broken_reading(request: pb.SearchRequest, limits: Any) -> Any:
+        if request.text == "green":
+            raise KeyError("a fault of ours")
+        return read(request, limits)
+
+    def broken_writing(answer: Any, request: pb.SearchRequest, most: int) -> Any:
+        if request.text == "blue":
+            raise KeyError("a fault of ours")
+        return written(answer, request, most)
+
+    monkeypatch.setattr(batch_search, "query_from_message", broken_reading)
+    monkeypatch.setattr(batch_search, "answer_to_message", broken_writing)
+    results = service.client.search_many(filled, [Query(text=word) for word in ("red", "green", "blue")])
+    assert [getattr(result, "reason", "OK") for result in results] == ["OK", "INTERNAL", "INTERNAL"]
 
 
 @contextmanager
