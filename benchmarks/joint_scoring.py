@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from regionsearch.search.joint_scoring import JointQuestion, ranking, score_join
 from regionsearch.search.placement import Placement
 from regionsearch.search.scoring import ScoringProfile, shipped_scoring
 
+Precision = type[np.float32] | type[np.float64]
 GOAL_MS = 8.0
 CHECKED_SETS = 3
 WARM_UP = 3
@@ -122,7 +124,7 @@ def scored(
 
 
 def one_by_one(
-    collection: Collection, numbers: list[int], asked: Asked, profile: ScoringProfile, precision: type
+    collection: Collection, numbers: list[int], asked: Asked, profile: ScoringProfile, precision: Precision
 ) -> Ranked:
     """The obvious program: whole records, one image after the other."""
     found = []
@@ -137,13 +139,14 @@ def one_by_one(
 
 
 def best_match(
-    record: ImageRecord, asked: Asked, profile: ScoringProfile, precision: type
+    record: ImageRecord, asked: Asked, profile: ScoringProfile, precision: Precision
 ) -> tuple[float, list[int]] | None:
     """The total of one image and the entity that its first part is measured on; None when none may be."""
     from scipy.optimize import linear_sum_assignment
 
     weights = profile.weights
-    vectors, question = record.vectors.astype(precision), asked.question
+    vectors: NDArray[Any] = record.vectors.astype(precision)
+    question = asked.question
     count, matches = len(vectors) - 1, question.matches
 
     def z(raw: NDArray[Any], name: str) -> NDArray[Any]:
@@ -213,11 +216,11 @@ def compared(found: Ranked, true: Ranked) -> dict[str, float]:
     }
 
 
-def timed(action: Callable[[], object]) -> tuple[float, float]:
-    """Milliseconds of wall clock, and of this thread's processor time."""
+def timed(action: Callable[[], Any]) -> tuple[float, float, Any]:
+    """Milliseconds of wall clock and of this thread's processor time, and what was done."""
     started, worked = time.perf_counter(), time.thread_time()
-    action()
-    return 1e3 * (time.perf_counter() - started), 1e3 * (time.thread_time() - worked)
+    answer = action()
+    return 1e3 * (time.perf_counter() - started), 1e3 * (time.thread_time() - worked), answer
 
 
 def measure(
@@ -239,27 +242,23 @@ def measure(
         times: dict[str, list[tuple[float, float]]] = {"in place": [], "copied": [], "one by one": []}
         for number in range(WARM_UP + options.sets):
             asked = kinds(rng, vectors)[kind]
-            ways: dict[str, Callable[[list[int]], object]] = {
-                "in place": lambda numbers, asked=asked, steps=steps: steps.append(
-                    scored(collection, numbers, asked, profile, copied=False)[1]
-                ),
-                "copied": lambda numbers, asked=asked: scored(
-                    collection, numbers, asked, profile, copied=True
-                ),
-                "one by one": lambda numbers, asked=asked: one_by_one(
-                    collection, numbers, asked, profile, np.float32
-                ),
+            ways: dict[str, Callable[[], Any]] = {
+                "in place": partial(scored, collection, some(), asked, profile, copied=False),
+                "copied": partial(scored, collection, some(), asked, profile, copied=True),
+                "one by one": partial(one_by_one, collection, some(), asked, profile, np.float32),
             }
-            if number % options.naive_every:
+            if (number - WARM_UP) % options.naive_every:
                 del ways["one by one"]
             for way, action in ways.items():
-                numbers = some()
-                times[way].append(timed(lambda action=action, numbers=numbers: action(numbers)))
+                wall, processor, answer = timed(action)
+                if number < WARM_UP:
+                    continue
+                times[way].append((wall, processor))
+                if way == "in place":
+                    steps.append(answer[1])
         report[kind] = {
-            **{way: summary(values[WARM_UP:]) for way, values in times.items()},
-            "steps_p50_ms": {
-                name: float(np.median([step[name] for step in steps[WARM_UP:]])) for name in steps[0]
-            },
+            **{way: summary(values) for way, values in times.items()},
+            "steps_p50_ms": {name: float(np.median([step[name] for step in steps])) for name in steps[0]},
             "exact": {name: max(each[name] for each in exact) for name in exact[0]},
         }
     return report
