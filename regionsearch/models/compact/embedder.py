@@ -23,6 +23,7 @@ from regionsearch.images import Image
 from regionsearch.models.compact.close_ups import DOUBT, LONGEST_SIDE, close_up
 from regionsearch.models.compact.network import CompactFeatures, CompactNetwork
 from regionsearch.models.compact.region_pooling import pooling_weights
+from regionsearch.models.compact.single_thread import single_threaded_products
 from regionsearch.models.compact.text import TextEncoder
 from regionsearch.models.compact.vocabulary import SHA256, load_vocabulary
 from regionsearch.models.compact.weights import IMAGE_NETWORK, TEXT_NETWORK, TEXT_TOKENIZER
@@ -139,8 +140,10 @@ class CompactEmbedder:
         """(n, 640) float32 unit vectors; see `CloseUpEmbedder`."""
         if not boxes:
             return np.empty((0, self._info.dimension), dtype=np.float32)
-        shown = [close_up(image, box) for box in boxes]
-        return self._vectors(self._network.pooled(shown, LONGEST_SIDE), DOUBT)
+        pooled = self._network.pooled([close_up(image, box) for box in boxes], LONGEST_SIDE)
+        # A few rows: the second core is busy with another image's.
+        with single_threaded_products():
+            return self._vectors(pooled, DOUBT)
 
     def _embed_pixels(
         self, image: Image, mask: Mask | None, features: DenseFeatures | None
