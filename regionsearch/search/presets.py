@@ -27,8 +27,9 @@ class Effort:
 PRESET_EFFORTS: Mapping[Preset, Effort] = {
     # Two for every hit of the default limit: what lies further down in both arms is not seen.
     "fast": Effort(candidates=20, per_hit=1, apart=False),
-    # Five for every hit of the default limit. docs/search.md says what each finds and costs.
-    "balanced": Effort(candidates=50, per_hit=2, apart=False),
+    # Five for every hit of the default limit. Without asking apart, a third of the best answers to an entity
+    # with words were missed (docs/benchmarks.md); docs/search.md says what each preset finds and costs.
+    "balanced": Effort(candidates=50, per_hit=2, apart=True),
     "thorough": Effort(candidates=200, per_hit=4, apart=True),
 }
 
