@@ -261,7 +261,7 @@ def test_what_is_no_picture_is_refused_before_it_is_sent(thing: object) -> None:
         ({"box": (0, 0, 9, 9), "mask": Mask.full(40, 60)}, InvalidRegion, None),
         ({"box": (0, 0, 9, 9), "mask": b"png"}, InvalidRegion, "mask"),
         ({"mask": "no/such.png"}, InvalidImage, "mask"),
-        ({"mask": np.zeros((4, 4), dtype=np.float32)}, InvalidRegion, None),
+        ({"mask": np.zeros((4, 4), dtype=np.float32)}, InvalidRegion, "mask"),
         ({"normalised": True}, InvalidRequest, "normalised"),
         (
             {"region": RegionPrompt(box=Box(0, 0, 9, 9)), "points": [(1, 2)]},

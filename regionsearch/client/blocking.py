@@ -33,7 +33,7 @@ from regionsearch.client.pictures import Picture
 from regionsearch.client.plain_values import seconds_of
 from regionsearch.client.query import Query, QueryFields, query_of
 from regionsearch.client.remembering import Remembering
-from regionsearch.errors import DeadlineExceeded, RegionSearchError, Unavailable
+from regionsearch.errors import DeadlineExceeded, InvalidRequest, RegionSearchError, Unavailable
 from regionsearch.v1 import operations_pb2
 
 
@@ -240,13 +240,19 @@ class Client:
         self, collection: str, queries: Iterable[Query], *, timeout: float | None = None
     ) -> list[Answer | RegionSearchError]:
         """One answer, or one error, for each query, in their order: a query that is refused does not disturb
-        the others. Asked in calls of at most 16. timeout: seconds, of each call.
+        the others. Asked in calls of at most 16, or as many as the server takes. timeout: seconds, of each
+        call.
 
         Raises what concerns a call as a whole: CollectionNotFound, Overloaded, DeadlineExceeded, Unavailable.
         """
         many = ManyQueries(collection, queries)
         while (request := many.next_request()) is not None:
-            many.take(self._call(self._stubs.search.BatchSearch, request, timeout))
+            try:
+                response = self._call(self._stubs.search.BatchSearch, request, timeout)
+            except InvalidRequest as error:
+                many.take_refusal(error)
+            else:
+                many.take(response)
         return many.results()
 
     # the server

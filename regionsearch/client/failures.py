@@ -14,6 +14,8 @@ from regionsearch.v1 import search_pb2
 
 ERROR_DOMAIN = "regionsearch"
 
+_TOO_LARGE = grpc.StatusCode.RESOURCE_EXHAUSTED.name
+
 
 class FailedCall(Protocol):
     """What sync and async calls that failed have in common."""
@@ -76,6 +78,11 @@ def error_of_one(message: search_pb2.BatchSearchError) -> RegionSearchError:
     return _made(kind, message.message, message.field or None, {}, 0.0)
 
 
+def above_message_limit(error: RegionSearchError) -> bool:
+    """Whether gRPC refused the request, or its answer, for its size alone."""
+    return isinstance(error, InvalidRequest) and error.metadata.get("code") == _TOO_LARGE
+
+
 def _made(
     kind: type[RegionSearchError],
     message: str,
@@ -94,6 +101,6 @@ def _error_without_details(code: grpc.StatusCode, message: str) -> RegionSearchE
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in message:
         # gRPC has one code for a full server and for a message above the limit; trying the latter
         # again is of no use.
-        return InvalidRequest(f"a message is above the limit: {message}", metadata={"code": code.name})
+        return InvalidRequest(f"a message is above the limit: {message}", metadata={"code": _TOO_LARGE})
     kind = BY_CODE.get(code, RegionSearchError)
     return kind(f"{code.name}: {message}")

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from numbers import Real
 from typing import Any
 
+import numpy as np
+
 from regionsearch.errors import InvalidRegion, InvalidRequest
 
 LONGEST_SECONDS = 1e8
@@ -57,6 +59,13 @@ def number(value: Any, field: str) -> float:
     if not isinstance(value, Real):
         raise InvalidRequest(f"{field} is {value!r:.100}, which is no number", field=field)
     return float(value)
+
+
+def truth(value: Any, field: str) -> bool:
+    """Raises InvalidRequest unless it is True or False: "no" would otherwise be yes."""
+    if not isinstance(value, bool | np.bool_):
+        raise InvalidRequest(f"{field} is {value!r:.100}; it must be True or False", field=field)
+    return bool(value)
 
 
 def weights_of(weights: Any) -> dict[str, float]:

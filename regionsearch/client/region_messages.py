@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from regionsearch.client.plain_values import listed, numbers_in
+from regionsearch.client.plain_values import listed, numbers_in, truth
 from regionsearch.client.query import BoxLike, MaskLike, PointLike, PolygonLike, Query, Region, RegionLike
 from regionsearch.errors import InvalidImage, InvalidRegion, InvalidRequest
 from regionsearch.protobuf_shapes import at_field, prompt_to_message
@@ -20,17 +20,16 @@ def regions_of(query: Query) -> list[types_pb2.Region]:
 
     Raises InvalidRegion, InvalidImage and InvalidRequest, naming the field.
     """
+    points = listed(query.points, "points")
     single = Region(
         box=query.box,
-        points=query.points,
+        points=points,
         mask=query.mask,
         polygon=query.polygon,
         normalised=query.normalised,
         refine=query.refine,
     )
-    pointed = len(query.points) > 0 or any(
-        shape is not None for shape in (query.box, query.mask, query.polygon)
-    )
+    pointed = len(points) > 0 or any(shape is not None for shape in (query.box, query.mask, query.polygon))
     if query.region is not None and pointed:
         raise InvalidRegion("give a region, or points and a shape, not both", field="region")
     if regions := listed(query.regions, "regions"):
@@ -39,7 +38,13 @@ def regions_of(query: Query) -> list[types_pb2.Region]:
         _refuse(query, "belongs into each of the regions")
         return _listed(regions)
     if query.region is not None:
-        return [prompt_to_message(query.region, normalised=query.normalised, refine=query.refine)]
+        if not isinstance(query.region, RegionPrompt):
+            raise InvalidRegion(
+                f"region is a {type(query.region).__name__}; it must be a RegionPrompt (regions takes both)",
+                field="region",
+            )
+        normalised, refine = truth(query.normalised, "normalised"), truth(query.refine, "refine")
+        return [prompt_to_message(query.region, normalised=normalised, refine=refine)]
     if pointed:
         return [_region(single)]
     _refuse(query, "needs a region")
@@ -70,8 +75,9 @@ def _listed_region(region: RegionLike) -> types_pb2.Region:
 
 
 def _region(said: Region) -> types_pb2.Region:
+    normalised, refine = truth(said.normalised, "normalised"), truth(said.refine, "refine")
     png = _png_of(said.mask)
-    points = tuple(point_of(point) for point in said.points)
+    points = tuple(point_of(point) for point in listed(said.points, "points"))
     if png is None:
         prompt = RegionPrompt(
             points,
@@ -79,16 +85,16 @@ def _region(said: Region) -> types_pb2.Region:
             _mask_of(said.mask),
             None if said.polygon is None else polygon_of(said.polygon),
         )
-        return prompt_to_message(prompt, normalised=said.normalised, refine=said.refine)
+        return prompt_to_message(prompt, normalised=normalised, refine=refine)
     if said.box is not None or said.polygon is not None:
         raise InvalidRegion("one region can have one of box, mask and polygon", field="mask")
     return types_pb2.Region(
         points=[types_pb2.Point(x=point.x, y=point.y, negative=not point.positive) for point in points],
         mask=types_pb2.Mask(png=png),
         coordinates=(
-            types_pb2.COORDINATE_SPACE_NORMALISED if said.normalised else types_pb2.COORDINATE_SPACE_PIXELS
+            types_pb2.COORDINATE_SPACE_NORMALISED if normalised else types_pb2.COORDINATE_SPACE_PIXELS
         ),
-        refine=said.refine,
+        refine=refine,
     )
 
 
@@ -139,4 +145,5 @@ def _png_of(mask: MaskLike | None) -> bytes | None:
 def _mask_of(mask: MaskLike | None) -> Mask | None:
     if mask is None or isinstance(mask, Mask):
         return mask
-    return Mask.from_array(np.asarray(mask))
+    with at_field("mask"):
+        return Mask.from_array(np.asarray(mask))

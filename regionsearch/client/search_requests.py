@@ -8,7 +8,15 @@ from typing import TypeVar
 import numpy as np
 
 from regionsearch.client.pictures import encoded
-from regionsearch.client.plain_values import listed, number, text_of, text_or_none, unsigned, weights_of
+from regionsearch.client.plain_values import (
+    listed,
+    number,
+    text_of,
+    text_or_none,
+    truth,
+    unsigned,
+    weights_of,
+)
 from regionsearch.client.query import (
     Example,
     ExampleLike,
@@ -80,16 +88,16 @@ def search(collection: str, query: Query) -> search_pb2.SearchRequest:
         limit=unsigned(query.limit, "limit"),
         page_token=text_of(query.page_token, "page_token"),
         weights=None if query.weights is None else weights_of(query.weights),
-        per_kind_weights=query.per_kind_weights,
-        include_self=query.include_self,
+        per_kind_weights=truth(query.per_kind_weights, "per_kind_weights"),
+        include_self=truth(query.include_self, "include_self"),
         group_by=_named(GROUPINGS, query.group_by, "group_by"),
         min_score=_number(query.min_score, "min_score"),
         candidates=None if query.candidates is None else unsigned(query.candidates, "candidates"),
         preset=_named(PRESETS, query.preset, "preset"),
         all_entities=unsigned(query.all_entities, "all_entities"),
-        without_masks=not query.masks,
-        without_payload=not query.payload,
-        without_parts=not query.parts,
+        without_masks=not truth(query.masks, "masks"),
+        without_payload=not truth(query.payload, "payload"),
+        without_parts=not truth(query.parts, "parts"),
         rerank=_rerank(query),
     )
 
@@ -151,7 +159,7 @@ def _placement(said: Placement) -> search_pb2.Placement:
         label=text_or_none(said.label, "label"),
         min_count=None if said.min_count is None else unsigned(said.min_count, "min_count"),
         max_count=None if said.max_count is None else unsigned(said.max_count, "max_count"),
-        strict=said.strict,
+        strict=truth(said.strict, "strict"),
     )
 
 

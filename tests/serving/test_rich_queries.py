@@ -383,6 +383,13 @@ def test_limits_are_told_by_the_server(service: Service) -> None:
         ({"all_entities": 1.5}, InvalidRequest, "all_entities"),
         ({"entities": 3}, InvalidRequest, "entities"),
         ({"page_token": 3}, InvalidRequest, "page_token"),
+        ({"region": Region(box=Box(0, 0, 0.5, 0.5), normalised=True)}, InvalidRegion, "region"),
+        ({"points": None}, InvalidRequest, "points"),
+        ({"regions": [Region(points=5)]}, InvalidRequest, "regions[0].points"),  # type: ignore[arg-type]
+        ({"mask": [[0, 1], [1, 0]]}, InvalidRegion, "mask"),
+        ({"box": (0, 0, 9, 9), "refine": "no"}, InvalidRequest, "refine"),
+        ({"masks": None}, InvalidRequest, "masks"),
+        ({"placements": [Placement(strict="no")]}, InvalidRequest, "placements[0].strict"),  # type: ignore[arg-type]
     ],
 )
 def test_what_the_contract_cannot_carry_is_refused_before_it_is_sent(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
@@ -20,8 +21,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from served import Service, png
 
-from regionsearch.client import Client
-from regionsearch.errors import Cancelled, InvalidRequest, Unavailable
+from regionsearch.client import Answer, AsyncClient, Client, Query
+from regionsearch.errors import Cancelled, InvalidRequest, RegionSearchError, Unavailable
 from regionsearch.search.scoring import shipped_scoring
 from regionsearch.serving.address import Address
 
@@ -251,3 +252,22 @@ def test_reflection_names_every_service(service: Service) -> None:
         "regionsearch.v1.ServerService",
         "grpc.health.v1.Health",
     } <= names
+
+
+def test_many_questions_are_asked_of_a_server_that_takes_few_and_small_calls(tmp_path: Path) -> None:
+    options = ("--max-batch-queries", "3", "--max-message-bytes", "20000")
+    with served(tmp_path / "d", *options) as (_, address), Client(address, timeout=20) as client:
+        client.create_collection("c", embedder="dummy", segmenter="dummy")
+        client.upsert("c", [png(1), png(2)], ids=["a", "b"])
+        words = [Query(text=word, masks=False) for word in ("red", "green", "blue", "a thing") * 3]
+        found = client.search_many("c", [*words, Query(image=b"x" * 30_000), words[0]])
+        assert [isinstance(answer, Answer) for answer in found] == [True] * 12 + [False, True]
+        assert isinstance(found[12], InvalidRequest)
+
+        async def asked() -> list[Answer | RegionSearchError]:
+            async with AsyncClient(address, timeout=20) as asynchronous:
+                return await asynchronous.search_many("c", [*words, Query(image=b"x" * 30_000)])
+
+        for one, other in zip(asyncio.run(asked()), found[:13], strict=True):
+            assert type(one) is type(other)
+            assert getattr(one, "hits", ()) == getattr(other, "hits", ())
