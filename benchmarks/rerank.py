@@ -60,10 +60,13 @@ from regionsearch.models.embedder import Embedder, ModelInput
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.regions import Box, RegionPrompt
 from regionsearch.search import Hit, Query, QueryRegion, Rerank, SearchEngine
+from regionsearch.search.calibration import Calibrator
 from regionsearch.search.closer_look import closer_embedder
 from regionsearch.search.query import DEFAULT_RERANK_WEIGHTS, DEFAULT_RERANKED, RERANK_METHODS
 from regionsearch.search.rerank import Reading, answer_again
 
+PLAIN = Calibrator(0.0, 1.0)
+"""Only the order of the hits is judged here."""
 BATCH = 16
 LIMIT = 10
 """Images in a timed answer."""
@@ -203,7 +206,7 @@ class Asker:
                 first = plain[: setting.top_n]
                 found = np.array([cosines[hit.image_id] for hit in first])
                 reading = Reading(np.arange(len(first)), found)
-                answers[name] = answer_again(plain, sums, reading, setting.counted)
+                answers[name] = answer_again(plain, sums, reading, setting.counted, PLAIN, setting.top_n)
         return answers
 
 

@@ -233,4 +233,4 @@ class SearchEngine:
             entities = matched_entities(found.hits[: asked.top_n], len(questions))
             instruction = query.text if asked.method == "pairwise_instructed" else None
             reading = read_again(collection, embedder, questions, records, entities, instruction)
-        return answer_again(found.hits, found.totals, reading, asked.counted, calibrator)
+        return answer_again(found.hits, found.totals, reading, asked.counted, calibrator, asked.top_n)

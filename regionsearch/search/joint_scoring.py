@@ -317,8 +317,3 @@ def _z(raw: NDArray[np.float64], background: Background, name: str) -> NDArray[n
 def ranking(totals: NDArray[np.float64], image_ids: Sequence[str]) -> list[int]:
     """Positions from best to worst; equal totals in the order of their ids."""
     return sorted(range(len(image_ids)), key=lambda place: (-totals[place], image_ids[place]))
-
-
-def score_of(total: float) -> float:
-    """The logistic of a weighted sum: 0 to 1, 0.5 for what a random pair would get."""
-    return float(1.0 / (1.0 + np.exp(-np.clip(total, -700.0, 700.0))))

@@ -10,8 +10,9 @@ stored vector knows.
 How it enters the score. The cosines of the n images are standardised among themselves, counted from the
 least similar of them, and added to the weighted sums of joint scoring with a weight. So the second
 opinion is heard beside the first and does not replace it, no score falls by being read again, and every
-image that was read stays before all that were not, whose scores are what they were: one sort by the new
-sums gives the order of the n followed by the rest in their joint order.
+image that was read stays before all that were not, whose scores and order are what they were. Only the
+n are sorted by the new sums: of the rest, one that a wider search found late may have a greater sum than they
+(`widening`), and its place on a later page must not depend on how many pages are read at once.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from regionsearch.regions import Box, Mask, RegionPrompt
 from regionsearch.search.answer import Hit, RerankScore, UsedRegion
 from regionsearch.search.calibration import Calibrator
 from regionsearch.search.encoding import EncodedQuery
-from regionsearch.search.joint_scoring import ranking, score_of
+from regionsearch.search.joint_scoring import ranking
 from regionsearch.search.query import Query
 
 PIXELS_AT_ONCE = 32_000_000
@@ -132,24 +133,23 @@ def answer_again(
     totals: NDArray[np.float64],
     reading: Reading,
     weight: float,
-    calibrator: Calibrator | None = None,
+    calibrator: Calibrator,
+    top_n: int,
 ) -> tuple[Hit, ...]:
-    """The hits in their new order, with their new scores; hits and totals (n or more,) in the joint order.
-    calibrator: makes the scores of sums; None: their plain logistic."""
-    raised = reading.added_to(totals, weight)
-
-    def scored(total: float) -> float:
-        return score_of(total) if calibrator is None else float(calibrator.scores(np.array([total]))[0])
-
+    """The first top_n hits in their new order, with their new scores, and the others after them as they are.
+    hits, totals: in the joint order, as many or more. calibrator: makes the scores of sums."""
+    raised = reading.added_to(totals, weight)[:top_n]
+    scores = calibrator.scores(raised).tolist()
     found = {
         place: RerankScore(cosine, above, weight, hits[place].score, place + 1)
         for place, cosine, above in zip(
             reading.places.tolist(), reading.cosines.tolist(), reading.standardised.tolist(), strict=True
         )
     }
-    return tuple(
-        replace(hits[place], score=scored(float(raised[place])), rerank=found.get(place))
-        for place in ranking(raised, [hit.image_id for hit in hits])
+    order = ranking(raised, [hit.image_id for hit in hits[:top_n]])
+    return (
+        *(replace(hits[place], score=scores[place], rerank=found.get(place)) for place in order),
+        *hits[top_n:],
     )
 
 
