@@ -17,6 +17,8 @@ from regionsearch.errors import InvalidRequest
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 DEFAULT_GRACE_SECONDS = 10.0
+LARGEST_COUNT = 2**31 - 1
+"""gRPC's own options hold no larger number, nor do all fields that tell clients the limits."""
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 _LIMIT_OPTIONS = {
@@ -182,8 +184,8 @@ def _address(text: str) -> str:
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and 0 < int(text) <= LARGEST_COUNT):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0, at most {LARGEST_COUNT}")
     return int(text)
 
 

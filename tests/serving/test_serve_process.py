@@ -152,6 +152,14 @@ def test_a_port_in_use_is_refused_with_one_line_before_anything_is_created(tmp_p
     assert not (tmp_path / "data").exists()
 
 
+def test_a_limit_that_no_message_can_tell_is_refused_as_a_command_line(tmp_path: Path) -> None:
+    for option in ("--max-message-bytes", "--max-hits"):
+        done = refused(*command(tmp_path / "data", option, str(2**31)))
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"{option}: '2147483648' is not a whole number" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
 def test_a_second_server_on_the_port_of_the_first_is_refused(service: Service, tmp_path: Path) -> None:
     done = refused(*command(tmp_path / "data", "--address", service.address))
     assert done.returncode == 1
