@@ -30,6 +30,11 @@ class ArmAnswers:
         """Distinct, ascending: the union of both arms."""
         return sorted({*self.entity_ranks, *self.global_ranks})
 
+    def among_first(self, places: int) -> set[int]:
+        """Those that either arm brought among its first so many."""
+        ranked = (*self.entity_ranks.items(), *self.global_ranks.items())
+        return {number for number, rank in ranked if rank <= places}
+
 
 @dataclass(frozen=True, eq=False)
 class Arms:
@@ -59,21 +64,25 @@ class Arms:
             whole += [question.image, question.text]
         return Arms(collection, entity, whole, left_out, len(left_out), stopwatch)
 
-    def ask(self, width: int) -> ArmAnswers:
+    def ask(self, width: int, before: ArmAnswers) -> ArmAnswers:
         """Each arm brings `width` distinct images at least, for each vector that it is asked; fewer only when
-        the collection has no more."""
+        the collection has no more.
+
+        before: what they brought at a smaller width. When the global arm now brings the whole collection,
+        the entity arm is not asked again: it could only say in which order, at the price of ranking all rows.
+        """
         wanted = width + self.left_out_count
-        with self.stopwatch.stage("entity_arm"):
-            by_entity = [_distinct_images(self.collection, vector, wanted) for vector in self.entity]
         with self.stopwatch.stage("global_arm"):
             by_image = [
                 self.collection.search_images(vector, wanted).numbers.tolist() for vector in self.whole
             ]
-        return ArmAnswers(
-            self._ranks(by_entity),
-            self._ranks(by_image),
-            everything=any(len(found) < wanted for found in by_image),
-        )
+        everything = any(len(found) < wanted for found in by_image)
+        entity_ranks = before.entity_ranks
+        if not (everything and entity_ranks):
+            with self.stopwatch.stage("entity_arm"):
+                by_entity = [_distinct_images(self.collection, vector, wanted) for vector in self.entity]
+            entity_ranks = self._ranks(by_entity)
+        return ArmAnswers(entity_ranks, self._ranks(by_image), everything)
 
     def _ranks(self, answers: Sequence[Sequence[int]]) -> dict[int, int]:
         ranks: dict[int, int] = {}

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from regionsearch.search.calibration import COMPANY
 from regionsearch.search.query import Preset, Query
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
     """candidates: distinct images that each arm brings at least. per_hit: at large limits, distinct images of
-    each arm for every hit that is asked for. apart: with pixels and words together the entity arm is asked
+    each arm for every hit that is asked for. apart: with pixels and words together both arms are asked
     with each of them alone too, not only with their sum.
     """
 
@@ -21,7 +22,13 @@ class Effort:
 
     def first_width(self, hits: int) -> int:
         """Distinct images that each arm is asked for before `hits` of them are chosen."""
-        return max(self.candidates, self.per_hit * hits)
+        return max(self.calibrating, self.per_hit * hits)
+
+    @property
+    def calibrating(self) -> int:
+        """Distinct images of each arm that say how high a query's best sums are: the same however many hits
+        are asked for, so that an image scores the same at every limit and on every page."""
+        return max(self.candidates, COMPANY)
 
 
 PRESET_EFFORTS: Mapping[Preset, Effort] = {

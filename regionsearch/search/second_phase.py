@@ -20,12 +20,14 @@ from regionsearch.search.stopwatch import Stopwatch
 @dataclass(frozen=True, eq=False)
 class ScoredImages:
     """c images. qualified: (c,) whether each may be in the answer: it has distinct entities that may be the
-    matches, as many of them as are wanted, and is not left out."""
+    matches, as many of them as are wanted, and is not left out. sums: (c,) what each would total if every
+    entity might be a match, -inf for one that is left out or has too few; None where nobody asked."""
 
     numbers: Sequence[int]
     image_ids: Sequence[str]
     scores: JointScores
     qualified: NDArray[np.bool_]
+    sums: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +43,9 @@ class Scorer:
     left_out: frozenset[str]
     stopwatch: Stopwatch
 
-    def score(self, numbers: Sequence[int]) -> ScoredImages | None:
-        """Those of the images that are still there; None when all are gone."""
+    def score(self, numbers: Sequence[int], *, with_sums: bool = False) -> ScoredImages | None:
+        """Those of the images that are still there, one that was replaced under its new number; None when all
+        are gone. with_sums: whether `sums` are wanted."""
         with self.stopwatch.stage("fetch"):
             candidates = self.collection.candidates(
                 numbers,
@@ -54,13 +57,17 @@ class Scorer:
             return None
         with self.stopwatch.stage("joint"):
             facts = EntityFacts.of(candidates) if self.placements else None
-            scores = self._scores(candidates, facts, None)
-            qualified = scores.matched.copy()
+            may = None if facts is None else allowed(self.placements, facts)
+            scores = self._scores(candidates, facts, may)
+            here = np.array([image_id not in self.left_out for image_id in candidates.image_ids])
+            qualified = scores.matched & here
             if facts is not None and any(map(wants_count, self.placements)):
                 qualified &= self._within_counts(candidates, facts, scores)
-            if self.left_out:
-                qualified &= np.array([image_id not in self.left_out for image_id in candidates.image_ids])
-        return ScoredImages(candidates.numbers, candidates.image_ids, scores, qualified)
+            sums = None
+            if with_sums:
+                free = scores if may is None else self._scores(candidates, facts, None)
+                sums = np.where(free.matched & here, free.totals, -np.inf)
+        return ScoredImages(candidates.numbers, candidates.image_ids, scores, qualified, sums)
 
     def score_entities(self, chosen: Sequence[tuple[int, int]]) -> JointScores | None:
         """The scores of (image number, entity ordinal) pairs with just that entity as the match, in their
@@ -79,11 +86,9 @@ class Scorer:
             return self._scores(candidates, facts, only)
 
     def _scores(
-        self, candidates: Candidates, facts: EntityFacts | None, only: NDArray[np.bool_] | None
+        self, candidates: Candidates, facts: EntityFacts | None, may: NDArray[np.bool_] | None
     ) -> JointScores:
-        may = only
-        if may is None and facts is not None:
-            may = allowed(self.placements, facts)
+        """may: which entities may be the matches; None: all."""
         return score_jointly(
             candidates,
             self.question,

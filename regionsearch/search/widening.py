@@ -9,7 +9,7 @@ omissions, and what a wider search finds late is not lost, but comes later.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -76,7 +76,8 @@ class Widening:
 
     @property
     def calibrator(self) -> Calibrator:
-        """Fitted to the first images that matched, so that a wider search scores them alike."""
+        """Fitted to the first images of each arm, so that a wider search scores them alike, and whatever
+        conditions leave out, so that they say the same with and without."""
         if self._calibrator is None:
             return self._calibration.of(self._facts)
         return self._calibrator
@@ -115,22 +116,47 @@ class Widening:
 
     def _widen(self, width: int) -> None:
         self._width = width
-        self.answers = self._arms.ask(width)
+        self.answers = self._arms.ask(width, self.answers)
         fresh = [number for number in self.answers.numbers if number not in self._seen]
         self._seen.update(fresh)
-        first = len(self.batches)
-        for start in range(0, len(fresh), SCORED_TOGETHER):
-            scored = self._scorer.score(fresh[start : start + SCORED_TOGETHER])
-            if scored is not None:
-                self.batches.append(scored)
-        new = range(first, len(self.batches))
         if self._calibrator is None:
-            self._calibrate([self.batches[batch] for batch in new])
-        for batch in new:
-            self._waiting.extend(self._qualified(self.batches[batch], batch))
+            # All that is new must be looked at before the least score can be told from its sum.
+            found = list(self._scored(fresh))
+            self._calibrate(found)
+            self._take(found)
+        else:
+            self._take(self._scored(fresh))
 
-    def _calibrate(self, scored: list[ScoredImages]) -> None:
-        totals = _joined([each.scores.totals[each.qualified] for each in scored])
+    def _scored(self, numbers: Sequence[int]) -> Iterator[ScoredImages]:
+        calibrating = self._calibrator is None
+        for start in range(0, len(numbers), SCORED_TOGETHER):
+            asked = numbers[start : start + SCORED_TOGETHER]
+            scored = self._scorer.score(asked, with_sums=calibrating)
+            if scored is None:
+                continue
+            for place in np.flatnonzero(~np.isin(scored.numbers, asked)).tolist():
+                # Its image was replaced meanwhile. The new one counts once, however often it is met.
+                number = scored.numbers[place]
+                scored.qualified[place] &= number not in self._seen
+                self._seen.add(number)
+            yield scored
+
+    def _take(self, found: Iterable[ScoredImages]) -> None:
+        for scored in found:
+            waiting = list(self._qualified(scored, len(self.batches)))
+            # Where few qualify, what is known of all others would fill the memory.
+            if waiting:
+                self.batches.append(scored)
+                self._waiting.extend(waiting)
+
+    def _calibrate(self, found: Sequence[ScoredImages]) -> None:
+        first = list(self.answers.among_first(self._effort.calibrating))
+        sums = [each.sums for each in found if each.sums is not None]
+        near = [np.isin(each.numbers, first) for each in found]
+        totals = _joined([own[among] for own, among in zip(sums, near, strict=True)])
+        if not np.isfinite(totals).any():
+            totals = _joined(sums)
+        totals = totals[np.isfinite(totals)]
         if len(totals):
             facts = self._facts
             self._calibrator = self._calibration.of(QueryFacts(facts.kind, facts.text, facts.images, totals))
