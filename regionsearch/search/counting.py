@@ -2,9 +2,8 @@
 
 Such entities are those that may be the match (by label and strict conditions) and, when the placement names
 no label, look about as much like what is asked as the best of them: not by more than COUNTED_WITHIN
-deviations of the background less. What a label names is counted by
-the label alone. Segmenters find one thing several times over, whole and in part: of entities that overlap
-only the best is counted.
+deviations of the background less. What a label names is counted by the label alone. Segmenters find one
+thing several times over, whole and in part: of entities that overlap only the best is counted.
 """
 
 from __future__ import annotations
@@ -14,13 +13,14 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from regionsearch.regions import shared_areas
 from regionsearch.search.agreement import EntityFacts
 from regionsearch.search.joint_scoring import JointScores
 from regionsearch.search.placement import Placement
 
 COUNTED_WITHIN = 0.25
 """Deviations of the background. Chosen with OVERLAPPING on annotated photos so that counts are neither too
-high nor too low on average; wider windows count twice too many (docs/counting.md)."""
+high nor too low on average; wider windows count twice too many (docs/counts-and-examples.md)."""
 OVERLAPPING = 0.3
 """Share of the smaller of two boxes that lies in the other from which both are taken for one thing."""
 ROUNDING = 1e-9
@@ -71,9 +71,6 @@ def _apart(boxes: NDArray[np.float64]) -> int:
 
 def covered_shares(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     """(n, n) the area that two boxes share over that of the smaller one, 0 to 1."""
-    least = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    most = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    shared = np.clip(most - least, 0, None).prod(axis=2)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    shares: NDArray[np.float64] = shared / np.minimum(areas[:, None], areas[None, :])
+    shares: NDArray[np.float64] = shared_areas(boxes, boxes) / np.minimum(areas[:, None], areas[None, :])
     return shares

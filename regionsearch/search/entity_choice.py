@@ -52,7 +52,11 @@ def choose_entities(
     logits = np.where(within, log_odds, NOT_ALLOWED)
     probabilities = np.exp(logits - logits.max(axis=0))
     probabilities /= probabilities.sum(axis=0)
-    expected = np.where(within, box_iou_matrix(boxes, boxes) @ probabilities, NOT_ALLOWED)
+    # Others are improbable and not to be chosen: of a thousand entities often one is left.
+    some = np.flatnonzero(within.any(axis=1))
+    expected = np.full_like(logits, NOT_ALLOWED)
+    overlap = box_iou_matrix(boxes[some], boxes[some]) @ probabilities[some]
+    expected[some] = np.where(within[some], overlap, NOT_ALLOWED)
     if expected.shape[1] == 1:
         best: NDArray[np.int64] = expected.argmax(axis=0)
         return best
