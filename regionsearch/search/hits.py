@@ -57,7 +57,7 @@ def find_hits(
         widening.forget(gone)
     if not chosen:
         return Found(complete=not passed_over)
-    alone: JointScores | None = None
+    alone: list[tuple[JointScores, int]] | None = None
     if chosen[0].entity != MATCHED:
         alone = scorer.score_entities(
             [(number, ranked.entity) for number, ranked in zip(numbers, chosen, strict=True)]
@@ -70,7 +70,7 @@ def find_hits(
         if record is None:
             raise AssertionError("images that are gone were passed over")
         scores = widening.batches[ranked.batch].scores
-        where = (scores, ranked.place) if alone is None else (alone, place)
+        where = (scores, ranked.place) if alone is None else alone[place]
         with_each = scores.totals_with_each(ranked.place) if all_entities else np.empty(0)
         hits.append(_hit(record, ranked, *where, with_each, widening, all_entities))
         records.append(record)

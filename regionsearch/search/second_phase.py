@@ -47,11 +47,8 @@ class Scorer:
         """Those of the images that are still there, one that was replaced under its new number; None when all
         are gone. with_sums: whether `sums` are wanted."""
         with self.stopwatch.stage("fetch"):
-            candidates = self.collection.candidates(
-                numbers,
-                compared_with=self.question.of_entities,
-                images_compared_with=self.question.of_images,
-                labels=any(placement.label is not None for placement in self.placements),
+            candidates = self._read(
+                numbers, labels=any(placement.label is not None for placement in self.placements)
             )
         if not candidates:
             return None
@@ -69,21 +66,44 @@ class Scorer:
                 sums = np.where(free.matched & here, free.totals, -np.inf)
         return ScoredImages(candidates.numbers, candidates.image_ids, scores, qualified, sums)
 
-    def score_entities(self, chosen: Sequence[tuple[int, int]]) -> JointScores | None:
-        """The scores of (image number, entity ordinal) pairs with just that entity as the match, in their
-        order; None when one of the images is gone."""
+    def score_entities(self, chosen: Sequence[tuple[int, int]]) -> list[tuple[JointScores, int]] | None:
+        """Of each (image number, entity ordinal), in their order, the scores with just that entity as the
+        match, and its place in them; None when one of the images is gone.
+
+        An image with several entities among them is scored for one after the other: never are its vectors in
+        memory twice.
+        """
+        found: dict[int, tuple[JointScores, int]] = {}
+        left = list(enumerate(chosen))
+        while left:
+            turn = {number: (at, entity) for at, (number, entity) in reversed(left)}
+            scores = self._score_one_each([(number, entity) for number, (_, entity) in turn.items()])
+            if scores is None:
+                return None
+            found.update({at: (scores, place) for place, (at, _) in enumerate(turn.values())})
+            left = [(at, pair) for at, pair in left if at not in found]
+        return [found[at] for at in range(len(chosen))]
+
+    def _score_one_each(self, chosen: Sequence[tuple[int, int]]) -> JointScores | None:
+        """As `score_entities`, of different images."""
+        numbers = [number for number, _ in chosen]
         with self.stopwatch.stage("fetch"):
-            found = self.collection.candidates(list(dict.fromkeys(number for number, _ in chosen)))
-        place_of = {number: place for place, number in enumerate(found.numbers)}
-        if any(number not in place_of for number, _ in chosen):
+            candidates = self._read(numbers, labels=False)
+        if candidates.numbers != numbers:
             return None
         with self.stopwatch.stage("joint"):
-            candidates = Candidates.of([found[place_of[number]] for number, _ in chosen])
             starts = candidates.entity_starts
             only = np.zeros((int(starts[-1]), 1), dtype=np.bool_)
             only[starts[:-1] + np.array([entity for _, entity in chosen])] = True
-            facts = EntityFacts.of(candidates) if self.placements else None
-            return self._scores(candidates, facts, only)
+            return self._scores(candidates, EntityFacts.of(candidates) if self.placements else None, only)
+
+    def _read(self, numbers: Sequence[int], *, labels: bool) -> Candidates:
+        return self.collection.candidates(
+            numbers,
+            compared_with=self.question.of_entities,
+            images_compared_with=self.question.of_images,
+            labels=labels,
+        )
 
     def _scores(
         self, candidates: Candidates, facts: EntityFacts | None, may: NDArray[np.bool_] | None

@@ -146,3 +146,27 @@ def test_once_all_images_are_candidates_their_entities_are_not_ranked_once_more(
     # The arm of entities begins with four for each image that is wanted.
     assert {k // 4 for k in listening.entities} >= set(sorted(listening.images)[:-1])
     assert 4 * max(listening.images) not in listening.entities
+
+
+class NothingCopied:
+    """A collection that hands out no vectors, only what they were compared with."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._collection, name)
+
+    def candidates(self, numbers: Sequence[int], **named: Any) -> Any:
+        assert named.get("compared_with") is not None
+        return self._collection.candidates(numbers, **named)
+
+
+def test_many_hits_of_one_image_do_not_copy_its_vectors_for_each(
+    collection: Collection, engine: SearchEngine
+) -> None:
+    query = replace(QUERIES[0], group_by="entity", limit=300)
+    seen = engine.search(cast(Collection, NothingCopied(collection)), query).hits
+    assert len({(hit.image_id, hit.entity.index) for hit in seen}) == 300 > len({h.image_id for h in seen})
+    for hit in seen:
+        assert {part.entity for part in hit.parts.values()} == {None, hit.entity.index}
