@@ -26,6 +26,9 @@ Background = Mapping[str, SignalBackground]
 
 WHOLE_IMAGE = -1
 """In place of an entity's ordinal, for a signal of the whole image."""
+UNWEIGHED = 1e-6
+"""What a deviation of likeness counts where its part has no weight: between entities that are alike in all
+that has."""
 UNKNOWN_SIZE = (np.inf, np.inf)
 """Of a frame that no box covers."""
 
@@ -212,8 +215,8 @@ def score_jointly(
 
     Parts of entities are measured on the distinct allowed entities with the highest sum of what entities
     say; several regions by the mean of theirs. Words beside pixels look for an entity of their own, any of
-    the image's: `with a person` is about something else than the region. When no signal of entities has
-    weight, the parts are of the entity nearest the query all the same.
+    the image's: `with a person` is about something else than the region. Among entities that are
+    level, since no signal of theirs has weight or only the place, the parts are of the one nearest the query.
 
     `entity` and `text_entity` are soft maxima: the cosine of the entity that they were measured on, less
     what a soft maximum over all entities of the image, each with a share by its objectness, lies below the
@@ -247,7 +250,7 @@ def score_jointly(
     values = values / matches
     if allowed is not None:
         values = np.where(allowed, values, NOT_ALLOWED)
-    rows, matched = distinct_rows(values if weights[own] else values + likeness, starts)
+    rows, matched = distinct_rows(values if weights[own] else values + UNWEIGHED * likeness, starts)
 
     def soft(column: NDArray[np.float64], name: str, at: NDArray[np.int64]) -> NDArray[np.float64]:
         sharpness = evidence.sharpness / background[name].deviation

@@ -237,3 +237,19 @@ def test_standardising_counts_deviations_from_the_background() -> None:
 
 def test_equal_totals_are_ordered_by_id() -> None:
     assert ranking(np.array([1.0, 2.0, 1.0, 2.0]), ["b", "z", "a", "c"]) == [3, 1, 2, 0]
+
+
+def test_without_the_weight_of_likeness_the_entity_with_the_greatest_sum_counts_all_the_same() -> None:
+    generator = np.random.default_rng(9)
+    candidates = [candidate(generator, number, 6) for number in range(20)]
+    weights = dict.fromkeys(BACKGROUND, 0.0) | {"placement": 1.0, "objectness": 0.5}
+    agreement = generator.uniform(0, 1, (120, 1))
+    question = JointQuestion(unit(generator, 1), unit(generator), None)
+    scores = Case(candidates, question, weights, agreement, None).score()
+    for place, each in enumerate(candidates):
+        sums = [
+            z("placement", float(agreement[6 * place + entity, 0]))
+            + 0.5 * z("objectness", float(each.objectness[entity]))
+            for entity in range(6)
+        ]
+        assert scores.totals[place] == pytest.approx(max(sums), abs=1e-5)
