@@ -113,7 +113,7 @@ def _differences(one: JudgedSignals, names: Sequence[str]) -> NDArray[np.float64
 def _calibrated(judged: Sequence[JudgedSignals], base: Scoring, weights: Mapping[str, float]) -> Calibration:
     kinds: dict[QueryKind, KindCalibration] = {}
     for kind in QUERY_KINDS:
-        own = [one for one in judged if one.facts.kind == kind]
+        own = [one for one in judged if one.kind == kind]
         before = base.calibration.kinds[kind]
         kinds[kind] = _fit_kind(own, base, weights) if len(own) >= LEAST_OF_KIND else before
     company = base.calibration.company
@@ -128,13 +128,15 @@ def _fit_kind(
     """Intercept and slope, pulled to those before; what a word costs stays."""
     from scipy.optimize import minimize
 
-    before = base.calibration.kinds[judged[0].facts.kind]
+    before = base.calibration.kinds[judged[0].kind]
     features, good, share = [], [], []
     for one in judged:
         vector = np.array([weights[name] for name in one.names])
         sums = np.concatenate([one.good, one.bad]) @ vector
-        words = np.full(len(sums), float(one.facts.further_words))
-        above = sums - base.calibration.company * one.facts.company
+        # By the new weights, as a search that uses them will find it.
+        facts = one.facts(weights)
+        words = np.full(len(sums), float(facts.further_words))
+        above = sums - base.calibration.company * facts.company
         features.append(np.stack([np.ones(len(sums)), above, words], axis=1))
         good.append(np.repeat([1.0, 0.0], [len(one.good), len(one.bad)]))
         share.append(np.full(len(sums), 1.0 / (len(sums) * len(judged))))

@@ -16,7 +16,7 @@ from regionsearch.config import Limits
 from regionsearch.errors import ImageNotFound, InvalidRequest
 from regionsearch.regions import Box, RegionPrompt
 from regionsearch.search.answer import Hit
-from regionsearch.search.calibration import QueryFacts
+from regionsearch.search.calibration import QueryFacts, QueryKind
 from regionsearch.search.engine import SearchEngine
 from regionsearch.search.query import Query, QueryRegion
 from regionsearch.search.query_parts import kind_of
@@ -37,15 +37,26 @@ class Judgement:
 @dataclass(frozen=True, eq=False)
 class JudgedSignals:
     """One judgement, measured. names: of the s parts that the query has. good, bad: (g, s) and (b, s)
-    standardised. facts: of the query, with the sums of all that was returned. unseen: judged images that the
-    answer did not hold."""
+    standardised. found: (h, s) the same of all images of the answer. images: how many the collection holds.
+    unseen: judged images that the answer did not hold."""
 
     judgement: Judgement
     names: tuple[str, ...]
     good: NDArray[np.float64]
     bad: NDArray[np.float64]
-    facts: QueryFacts
+    found: NDArray[np.float64]
+    images: int
     unseen: int
+
+    @property
+    def kind(self) -> QueryKind:
+        return kind_of(self.judgement.query)
+
+    def facts(self, weights: Mapping[str, float]) -> QueryFacts:
+        """Of the query, were its answer summed with these weights by part name."""
+        vector = np.array([weights[name] for name in self.names])
+        text = self.judgement.query.text or ""
+        return QueryFacts(self.kind, text, self.images, self.found @ vector)
 
 
 def read_judgements(path: Path, collection: Collection) -> list[Judgement]:
@@ -129,11 +140,9 @@ def measure(engine: SearchEngine, collection: Collection, judgement: Judgement) 
     hits = engine.search(collection, query).hits
     by_id = {hit.image_id: hit for hit in hits}
     names = tuple(hits[0].parts) if hits else ()
-    sums = [sum(part.weight * part.standardised for part in hit.parts.values()) for hit in hits]
-    good, bad = (_signals(by_id, ids, names) for ids in (judgement.good, judgement.bad))
+    found, good, bad = (_signals(by_id, ids, names) for ids in (list(by_id), judgement.good, judgement.bad))
     unseen = len(judgement.good) + len(judgement.bad) - len(good) - len(bad)
-    facts = QueryFacts(kind_of(query), query.text or "", images, np.array(sums))
-    return JudgedSignals(judgement, names, good, bad, facts, unseen)
+    return JudgedSignals(judgement, names, good, bad, found, images, unseen)
 
 
 def _signals(by_id: Mapping[str, Hit], ids: Sequence[str], names: Sequence[str]) -> NDArray[np.float64]:

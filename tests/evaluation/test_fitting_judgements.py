@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,6 @@ from regionsearch.cli import main
 from regionsearch.errors import InvalidRequest
 from regionsearch.evaluation.fitting_judgements import LEAST_JUDGEMENTS, fit_judgements, in_order
 from regionsearch.evaluation.judgements import JudgedSignals, Judgement
-from regionsearch.search.calibration import QueryFacts
 from regionsearch.search.query import Query
 from regionsearch.search.scoring import load_scoring, shipped_scoring
 
@@ -26,8 +26,9 @@ def judged(generator: np.random.Generator, telling: str) -> JudgedSignals:
     """Good images stand out by one of the two parts, the other is noise."""
     lift = np.array([2.0 * (name == telling) for name in NAMES])
     good, bad = generator.normal(0, 1, (3, 2)) + lift, generator.normal(0, 1, (6, 2))
-    facts = QueryFacts("words", "a photo of a dog", 100, generator.normal(0, 1, 30))
-    return JudgedSignals(Judgement(1, Query(text="a dog"), ("a",), ("b",)), NAMES, good, bad, facts, 0)
+    found = np.concatenate([good, bad, generator.normal(0, 1, (30, 2))])
+    judgement = Judgement(1, Query(text="a photo of a dog"), ("a",), ("b",))
+    return JudgedSignals(judgement, NAMES, good, bad, found, 100, 0)
 
 
 @pytest.mark.parametrize("telling", NAMES)
@@ -58,11 +59,33 @@ def test_scores_of_good_images_rise_above_those_of_bad_ones() -> None:
     found = fit_judgements(cases, shipped_scoring())
     vector = np.array([found.scoring.weights[name] for name in NAMES])
     scores = [
-        found.scoring.calibration.of(one.facts).scores(np.concatenate([one.good, one.bad]) @ vector)
+        found.scoring.calibration.of(one.facts(found.scoring.weights)).scores(
+            np.concatenate([one.good, one.bad]) @ vector
+        )
         for one in cases
     ]
     # A third of the judged images are good, and the mean score is about that share.
     assert np.mean(scores) == pytest.approx(1 / 3, abs=0.05)
+
+
+def test_the_fitted_calibration_is_of_the_sums_that_the_fitted_weights_make() -> None:
+    generator = np.random.default_rng(4)
+    cases = []
+    for _ in range(60):
+        one = judged(generator, "text_image")
+        # All answers lie high in the part that tells nothing, so its weight moves their company.
+        high = np.array([6.0, 0.0])
+        cases.append(replace(one, good=one.good + high, bad=one.bad + high, found=one.found + high))
+    found = fit_judgements(cases, shipped_scoring())
+    assert found.changes["text_entity"] < 0.8
+    vector = np.array([found.scoring.weights[name] for name in NAMES])
+    scores = [
+        found.scoring.calibration.of(one.facts(found.scoring.weights)).scores(
+            np.concatenate([one.good, one.bad]) @ vector
+        )
+        for one in cases
+    ]
+    assert np.mean(scores) == pytest.approx(1 / 3, abs=0.03)
 
 
 def test_too_few_judgements_are_refused() -> None:
@@ -73,9 +96,9 @@ def test_too_few_judgements_are_refused() -> None:
 
 
 def test_equal_sums_are_half_in_order() -> None:
-    facts = QueryFacts("words", "", 1, np.empty(0))
     signals = np.array([[1.0, 1.0]])
-    one = JudgedSignals(Judgement(1, Query(text="x"), ("a",), ("b",)), NAMES, signals, signals, facts, 0)
+    judgement = Judgement(1, Query(text="x"), ("a",), ("b",))
+    one = JudgedSignals(judgement, NAMES, signals, signals, signals, 1, 0)
     assert in_order(one, shipped_scoring().weights) == 0.5
 
 
