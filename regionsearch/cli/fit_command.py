@@ -39,6 +39,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run(arguments: argparse.Namespace) -> int:
     from regionsearch.collection import DataDirectory
+    from regionsearch.errors import InvalidRequest
     from regionsearch.evaluation.fitting_judgements import fit_judgements
     from regionsearch.evaluation.judgements import measure, read_judgements
     from regionsearch.evaluation.progress import ShownProgress
@@ -46,6 +47,9 @@ def run(arguments: argparse.Namespace) -> int:
     from regionsearch.search import SearchEngine
     from regionsearch.search.scoring import load_scoring, shipped_scoring
 
+    # Before all the work, not after it.
+    if arguments.out.is_dir() or not arguments.out.absolute().parent.is_dir():
+        raise InvalidRequest(f"--out {arguments.out} is no file in a folder that exists", field="out")
     base = shipped_scoring() if arguments.scoring is None else load_scoring(arguments.scoring)
     show = ShownProgress()
     with DataDirectory(arguments.data, "read") as directory:
@@ -58,7 +62,10 @@ def run(arguments: argparse.Namespace) -> int:
             judged.append(measure(engine, collection, judgement))
         show("judgements", len(judgements), len(judgements))
     found = fit_judgements(judged, base)
-    arguments.out.write_text(json.dumps(found.scoring.to_json(), indent=2) + "\n", encoding="utf-8")
+    try:
+        arguments.out.write_text(json.dumps(found.scoring.to_json(), indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InvalidRequest(f"--out {arguments.out} cannot be written: {error}", field="out") from error
     report: dict[str, Any] = {
         "judgements": found.judgements,
         "unseen_images": found.unseen,

@@ -64,18 +64,29 @@ def read_judgements(path: Path, collection: Collection) -> list[Judgement]:
 
     `query` has `text`, an `image` (a path, as seen from the file's folder) or an `image_id`, with an image
     perhaps a `box` ([x0, y0, x1, y1] pixels), with an image_id perhaps an `entity` (its index).
-    Raises InvalidRequest, naming the line, for anything else and for ids that the collection has not.
+    Raises InvalidRequest, naming the line, for anything else, for ids that the collection has not, and for a
+    query that an earlier line has: such lines could contradict each other, and weights judged without the
+    one would have been fitted with the other.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        # Not by splitlines, which also parts at characters that JSON lets stand in a string.
+        lines = path.read_text("utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"judgements {path} cannot be read: {error}", field="judgements") from error
     read = []
+    asked: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                read.append(_judgement(number, json.loads(line), path.parent, collection))
-            except (ValueError, TypeError) as error:
+                said = json.loads(line)
+                read.append(_judgement(number, said, path.parent, collection))
+                query = json.dumps(said["query"], sort_keys=True)
+                if query in asked:
+                    raise ValueError(
+                        f"line {asked[query]} has the same query; one line must judge all its images"
+                    )
+                asked[query] = number
+            except (ValueError, TypeError, OSError) as error:
                 raise InvalidRequest(f"{path}, line {number}: {error}", field="judgements") from error
             except (InvalidRequest, ImageNotFound) as error:
                 raise InvalidRequest(f"{path}, line {number}: {error.message}", field="judgements") from error
@@ -109,11 +120,17 @@ def _query(said: Any, folder: Path) -> Query:
     for key in ("text", "image", "image_id"):
         if key in said and not isinstance(said[key], str):
             raise ValueError(f"query.{key} must be a string")
+    entity = said.get("entity", 0)
+    if not isinstance(entity, int) or isinstance(entity, bool) or entity < 0:
+        raise ValueError("query.entity must be the index of an entity, from 0")
     if "box" in said and "image" not in said:
         raise ValueError("query.box needs query.image")
     regions: tuple[QueryRegion, ...] = ()
     if "box" in said:
-        regions = (QueryRegion(RegionPrompt(box=Box(*(float(value) for value in said["box"])))),)
+        box = said["box"]
+        if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+            raise ValueError("query.box must be four numbers, x0, y0, x1, y1")
+        regions = (QueryRegion(RegionPrompt(box=Box(*map(float, box)))),)
     file = folder / said["image"] if "image" in said else None
     if file is not None and not file.is_file():
         raise ValueError(f"there is no image {file}")
@@ -121,14 +138,21 @@ def _query(said: Any, folder: Path) -> Query:
         encoded_image=None if file is None else file.read_bytes(),
         image_name=said.get("image", ""),
         image_id=said.get("image_id"),
-        entities=(int(said["entity"]),) if "entity" in said else (),
+        entities=(entity,) if "entity" in said else (),
         regions=regions,
         text=said.get("text"),
     )
 
 
+def _is_number(said: Any) -> bool:
+    return isinstance(said, int | float) and not isinstance(said, bool)
+
+
 def measure(engine: SearchEngine, collection: Collection, judgement: Judgement) -> JudgedSignals:
-    """Asks for as many images as one answer may hold, and keeps the signals of those that were judged."""
+    """Asks for as many images as one answer may hold, and keeps the signals of those that were judged.
+
+    Raises InvalidRequest, naming the line, when the search refuses the query.
+    """
     limits = Limits()
     images = collection.stats.images
     query = replace(
@@ -137,7 +161,12 @@ def measure(engine: SearchEngine, collection: Collection, judgement: Judgement) 
         candidates=min(limits.candidates, max(1, images)),
         include_self=judgement.query.image_id is not None,
     )
-    hits = engine.search(collection, query).hits
+    try:
+        hits = engine.search(collection, query).hits
+    except (InvalidRequest, ImageNotFound) as error:
+        raise InvalidRequest(
+            f"judgements, line {judgement.line}: {error.message}", field="judgements"
+        ) from error
     by_id = {hit.image_id: hit for hit in hits}
     names = tuple(hits[0].parts) if hits else ()
     found, good, bad = (_signals(by_id, ids, names) for ids in (list(by_id), judgement.good, judgement.bad))

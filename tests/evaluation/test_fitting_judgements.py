@@ -13,9 +13,10 @@ import pytest
 from drawn_photos import draw_folder
 
 from regionsearch.cli import main
+from regionsearch.collection import DataDirectory
 from regionsearch.errors import InvalidRequest
 from regionsearch.evaluation.fitting_judgements import LEAST_JUDGEMENTS, fit_judgements, in_order
-from regionsearch.evaluation.judgements import JudgedSignals, Judgement
+from regionsearch.evaluation.judgements import JudgedSignals, Judgement, read_judgements
 from regionsearch.search.query import Query
 from regionsearch.search.scoring import load_scoring, shipped_scoring
 
@@ -169,6 +170,14 @@ Spoil = Callable[[dict[str, object]], object]
         (lambda one: {**one, "query": {"text": "red", "box": [1, 2, 3, 4]}}, r"needs query\.image"),
         (lambda one: {**one, "query": {"image": "none.png"}}, "no image"),
         (lambda one: "red", "an object"),
+        (lambda one: one, "line 1 has the same query"),
+        (lambda one: {**one, "query": {"image": "."}}, "no image"),
+        (lambda one: {**one, "query": {"image_id": "photo.png", "entity": 1.7}}, "index of an entity"),
+        (lambda one: {**one, "query": {"image": "q.png", "box": [1, 2, 3]}}, "four numbers"),
+        (lambda one: {**one, "query": {"image": "q.png", "box": 7}}, "four numbers"),
+        (lambda one: {**one, "query": {"image_id": "nowhere.png"}}, "nowhere.png"),
+        (lambda one: {**one, "query": {"text": " "}}, "text"),
+        (lambda one: {**one, "query": {"entity": 1, "text": "red"}}, "entity|entities"),
     ],
 )
 def test_a_line_that_is_no_judgement_is_refused_by_its_number(
@@ -187,3 +196,25 @@ def test_a_line_that_is_no_judgement_is_refused_by_its_number(
     told = capsys.readouterr().err
     assert "line 2" in told
     assert re.search(because, told)
+
+
+def test_a_line_may_hold_any_character_that_json_lets_stand(
+    indexed: tuple[Path, dict[str, list[str]]], tmp_path: Path
+) -> None:
+    root, shown = indexed
+    file = tmp_path / "judgements.jsonl"
+    good = {**judgements_of(root, shown)[0], "query": {"text": "red\u2028or green\x85"}}
+    file.write_text(json.dumps(good, ensure_ascii=False) + "\r\n", encoding="utf-8")
+    with DataDirectory(root / "data", "read") as directory:
+        (read,) = read_judgements(file, directory.collection("photos"))
+    assert read.query.text == "red\u2028or green\x85"
+
+
+@pytest.mark.parametrize("out", ["nowhere/mine.json", "."])
+def test_a_place_that_no_file_can_be_written_to_is_refused_before_the_work(
+    indexed: tuple[Path, dict[str, list[str]]], tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str
+) -> None:
+    root, _ = indexed
+    words = ["fit", "--data", str(root / "data"), "--collection", "photos", "--judgements", "none.jsonl"]
+    assert main([*words, "--out", str(tmp_path / out)]) == 1
+    assert "--out" in capsys.readouterr().err
