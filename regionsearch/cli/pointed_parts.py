@@ -1,22 +1,26 @@
 """What is pointed at, in the order in which a command line says it, and where each match should lie.
 
 Every box, mask, polygon and entity opens a new region; a point belongs to the region opened last before it
-or, when none is open, to one region made of all such points. `--refine` and the options of a placement
-belong to the region opened last before them; where there is only one they may stand anywhere.
+or, when none is open, to one region made of all such points. `--region` opens one that has nothing yet: what
+comes next fills it, points too, so that two clicks can be two regions. `--refine` and the options of a
+placement belong to the region opened last before them; where there is only one they may stand anywhere.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from regionsearch.errors import InvalidRequest
+from regionsearch.errors import InvalidRegion, InvalidRequest
 from regionsearch.regions import Box, Mask, Point, Polygon, RegionPrompt
 
 OPENS = ("box", "mask", "polygon", "entity")
+BARE = "region"
+"""The part of the option that opens a region and says nothing of it."""
 PLACEMENT_OPTIONS: Mapping[str, str] = {
     "part": "--place",
     "box": "--place-box",
@@ -83,17 +87,26 @@ def group(parts: Sequence[Said], mask_from: Callable[[Path], Mask]) -> list[Poin
 
     `mask_from` reads a mask's file. Raises InvalidRegion for a region that has no positive part, and
     InvalidRequest for an option that is given twice for a region, or of which nobody knows to which of
-    several it belongs.
+    several it belongs, and for a region that was opened and left empty.
     """
     loose, opened, shared = _Open(), list[_Open](), _Open()
     for said in parts:
-        if said.part in OPENS:
-            opened.append(_Open(said))
+        if said.part == BARE:
+            if opened:
+                opened[-1].refuse_empty()
+            opened.append(_Open(bare=True))
+        elif said.part in OPENS:
+            if opened and opened[-1].is_empty:
+                opened[-1].shape = said
+            else:
+                opened.append(_Open(said))
         elif said.part == "point":
             (opened[-1] if opened else loose).points.append(said.value)
         else:
             last = opened[-1] if opened else (loose if loose.points else shared)
             last.add(said)
+    if opened:
+        opened[-1].refuse_empty()
     regions = [*([loose] if loose.points else []), *opened]
     if len(regions) == 1:
         for said in shared.settings.values():
@@ -109,11 +122,24 @@ def group(parts: Sequence[Said], mask_from: Callable[[Path], Mask]) -> list[Poin
 
 @dataclass(slots=True)
 class _Open:
-    """A region to which more can be said."""
+    """A region to which more can be said. bare: opened by `--region`."""
 
     shape: Said | None = None
     points: list[Point] = field(default_factory=list)
     settings: dict[str, Said] = field(default_factory=dict)
+    bare: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        return self.shape is None and not self.points
+
+    def refuse_empty(self) -> None:
+        if self.is_empty:
+            raise InvalidRequest(
+                "--region opens a region, but nothing says which: put its --point, --box, --mask or "
+                "--polygon behind it",
+                field="regions",
+            )
 
     def add(self, said: Said) -> None:
         if said.part in self.settings and said.value is not True:
@@ -147,11 +173,32 @@ class _Open:
         value = self.shape.value
         match self.shape.part:
             case "box":
-                return RegionPrompt(points, box=Box(*value))
+                box = Box(*value)
+                self._refuse_points_off(box.as_tuple())
+                return RegionPrompt(points, box=box)
             case "mask":
-                return RegionPrompt(points, mask=mask_from(value))
+                mask = mask_from(value)
+                self._refuse_points_off(mask.box().as_tuple())
+                return RegionPrompt(points, mask=mask)
             case _:
-                return RegionPrompt(points, polygon=Polygon(value))
+                polygon = Polygon(value)
+                self._refuse_points_off(polygon.extent())
+                return RegionPrompt(points, polygon=polygon)
+
+    def _refuse_points_off(self, extent: tuple[float, float, float, float]) -> None:
+        """A point that is said to be on the thing, yet lies beside its outline (x0, y0, x1, y1 in whole
+        pixels), is mostly meant as another thing: the engine would refuse it too, but not know why."""
+        assert self.shape is not None
+        left, top = map(math.floor, extent[:2])
+        right, bottom = map(math.ceil, extent[2:])
+        shape = f"--{self.shape.part}"
+        for point in self.points:
+            if point.positive and not (left <= point.x < right and top <= point.y < bottom):
+                raise InvalidRegion(
+                    f"--point {point.x:g},{point.y:g} lies outside the {shape} before it; a point belongs "
+                    "to the region opened last: if it is another thing, put --region before it",
+                    field="regions",
+                )
 
 
 def _option(part: str) -> str:

@@ -16,7 +16,7 @@ from regionsearch.cli.arguments import (
     polygon_rings,
     whole_number,
 )
-from regionsearch.cli.pointed_parts import AppendInOrder, of_placement
+from regionsearch.cli.pointed_parts import BARE, AppendInOrder, of_placement
 
 # Those of search.placement.FRAME_PARTS, which a client without the server's packages cannot import; a test
 # compares the two.
@@ -108,6 +108,15 @@ def _add_region(group: argparse._ArgumentGroup) -> None:
         type=click,
         metavar="x,y[,0|1]",
         help="a point on the thing (1, the default) or beside it (0), of the region opened last; repeatable",
+    )
+    group.add_argument(
+        "--region",
+        dest="pointed",
+        action=AppendInOrder,
+        part=BARE,
+        nargs=0,
+        help="opens a new region, of which the points (or the outline) behind it say which it is: two clicks "
+        "are two things as --point A --region --point B",
     )
     group.add_argument(
         "--mask",

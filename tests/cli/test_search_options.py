@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from regionsearch.cli import main
 from regionsearch.cli.answer_json import PARTS
 from regionsearch.cli.arguments import example
+from regionsearch.cli.pointed_parts import Said, group
+from regionsearch.cli.question import read_mask
 from regionsearch.cli.search_options import FRAME_PARTS
 from regionsearch.collection import DataDirectory
 from regionsearch.collection.records import PixelsKept
@@ -27,7 +29,7 @@ from regionsearch.ingest import collection_spec
 from regionsearch.ingest.pipeline import EncodedImage, Pipeline
 from regionsearch.ingest.upserting import upsert_images
 from regionsearch.models.registry import ModelRegistry
-from regionsearch.regions import Box, Mask, mask_iou
+from regionsearch.regions import Box, Mask, Point, RegionPrompt, mask_iou
 from regionsearch.search import PART_NAMES, SearchEngine, placement
 from regionsearch.search.scoring import shipped_scoring
 from regionsearch.serving.address import Address
@@ -134,6 +136,39 @@ def test_points_before_every_box_are_a_region_of_their_own(
         {"point": [100.0, 85.0], "positive": False},
     ]
     assert second["prompts"] == [{"box": [70.0, 50.0, 109.0, 76.0]}]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--point", "20,20", "--region", "--point", "90,60"],
+        ["--region", "--point", "20,20", "--region", "--point", "90,60"],
+    ],
+)
+def test_two_clicks_are_two_things_with_an_option_that_opens_a_region(
+    served: Served, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    found = answer(capsys, served, "--image", served.query, *words, "--limit", "2")
+    assert [region["prompts"] for region in found["regions"]] == [
+        [{"point": [x, y], "positive": True}] for x, y in ((20.0, 20.0), (90.0, 60.0))
+    ]
+    assert found["hits"][0]["image_id"] == "03.png"
+
+
+def test_an_opened_region_is_filled_by_what_comes_next() -> None:
+    box, other = (10.0, 10.0, 41.0, 39.0), (70.0, 50.0, 109.0, 76.0)
+    inside, beside = Point(20, 20), Point(90, 60)
+    said = [
+        *(Said("box", box), Said("region", True), Said("point", beside), Said("point", inside)),
+        *(Said("region", True), Said("placement.part", "left"), Said("box", other), Said("point", beside)),
+    ]
+    meant = group(said, read_mask)
+    assert [one.prompt for one in meant] == [
+        RegionPrompt(box=Box(*box)),
+        RegionPrompt((beside, inside)),
+        RegionPrompt((beside,), box=Box(*other)),
+    ]
+    assert [dict(one.placement) for one in meant] == [{}, {}, {"part": "left"}]
 
 
 def test_a_polygon_of_two_rings_is_a_region(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
@@ -389,6 +424,10 @@ def test_a_collection_without_pixels_is_explained_by_outlines(served: Served, tm
         (["--text", "x", "--entity", "0"], "--image-id"),
         (["--image", "PHOTO", "--place", "left", "--box", LEFT, "--box", RIGHT], "--place"),
         (["--image", "PHOTO", "--box", LEFT, "--place", "left", "--place", "right"], "twice"),
+        (["--image", "PHOTO", "--box", LEFT, "--point", "90,60"], "put --region before it"),
+        (["--image", "PHOTO", "--polygon", "1,1,9,1,9,9", "--point", "90,60"], "outside the --polygon"),
+        (["--image", "PHOTO", "--box", LEFT, "--region"], "--region opens a region"),
+        (["--image", "PHOTO", "--region", "--region", "--point", "9,9"], "--region opens a region"),
         (["--image", "PHOTO", "--point", "20,20", "--refine"], "--refine"),
         (["--image", "PHOTO", "--polygon", "800,800,900,800,900,900"], "120 × 90"),
         (["--text", "x", "--place", "left", "--place-box", "0,0,1,1"], "box"),
