@@ -28,7 +28,7 @@ from regionsearch.errors import FailedPrecondition, ImageNotFound
 from regionsearch.models.close_ups import CloseUpEmbedder
 from regionsearch.models.embedder import Embedder
 from regionsearch.regions import Box
-from regionsearch.search.rerank import LEAST_DEVIATION, Reading, kept_image
+from regionsearch.search.rerank import LEAST_DEVIATION, PIXELS_AT_ONCE, Reading, kept_image
 
 Values = NDArray[np.float64]
 
@@ -74,7 +74,7 @@ def look_closer(
         return _closeness(collection, embedder, text, record)
 
     # Decoding and cutting out keep one core busy, the network another.
-    with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="closer-look") as threads:
+    with ThreadPoolExecutor(_at_once(collection, records), thread_name_prefix="closer-look") as threads:
         found = list(threads.map(closeness, records))
     places = np.array([place for place, cosine in enumerate(found) if cosine is not None], dtype=np.int64)
     cosines = np.array([cosine for cosine in found if cosine is not None], dtype=np.float64)
@@ -107,6 +107,15 @@ def likeness(entities: Sequence[Values], text: Values, sums: Values) -> Values:
         if length > LEAST_LENGTH:
             found[image] = _cosines(vectors, others).max() / length
     return found
+
+
+def _at_once(collection: Collection, records: Sequence[ImageRecord]) -> int:
+    """Images that are decoded at one time: as many as there are cores, and as PIXELS_AT_ONCE lets."""
+    cores = os.cpu_count() or 1
+    if collection.spec.pixels != "original" or not records:
+        return cores
+    largest = max(record.width * record.height for record in records)
+    return max(1, min(cores, PIXELS_AT_ONCE // largest))
 
 
 def _closeness(

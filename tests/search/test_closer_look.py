@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -22,7 +24,7 @@ from regionsearch.models.dummy import COLOURS, DummyEmbedder
 from regionsearch.models.embedder import Embedder, ModelInput
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.regions import Box, Mask, RegionPrompt
-from regionsearch.search import Example, Hit, Query, QueryRegion, Rerank, SearchEngine
+from regionsearch.search import Example, Hit, Query, QueryRegion, Rerank, SearchEngine, closer_look
 from regionsearch.search.closer_look import LEADERS, likeness
 
 
@@ -166,6 +168,42 @@ def test_a_collection_without_pixels_cannot_be_looked_at_closer(
     made = directory.create_collection(collection_spec("bare", EMBEDDER, SEGMENTER, pixels="none"))
     with pytest.raises(FailedPrecondition, match="'bare' keeps no pixels"):
         engine.search(made, Query(text="red", rerank=CLOSER))
+
+
+class CountingDummy(CloseUpDummy):
+    """Says how many images were looked at together, at most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        self._now = 0
+        self.together = 0
+
+    def embed_close_ups(self, image: Image, boxes: Sequence[Box]) -> NDArray[np.float32]:
+        with self._lock:
+            self._now += 1
+            self.together = max(self.together, self._now)
+        time.sleep(0.02)
+        try:
+            return super().embed_close_ups(image, boxes)
+        finally:
+            with self._lock:
+                self._now -= 1
+
+
+@pytest.mark.parametrize(("megapixels", "together"), [(0.02, 2), (0.001, 1)])
+def test_no_more_images_are_decoded_together_than_memory_and_cores_allow(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch, megapixels: float, together: int
+) -> None:
+    monkeypatch.setattr(closer_look.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(closer_look, "PIXELS_AT_ONCE", int(megapixels * 1e6))
+    counting = CountingDummy()
+    ids = [f"{number:02}" for number in range(10)]
+    records = [collection.get(image_id) for image_id in ids]
+    [text] = counting.embed_texts(["red"])
+    reading = closer_look.look_closer(collection, counting, text, 0.1, records, np.zeros(10), 1.5)
+    assert len(reading.places) == 10
+    assert 1 <= counting.together <= together
 
 
 unit_rows = st.integers(0, 2**32 - 1)
