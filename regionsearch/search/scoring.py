@@ -18,6 +18,7 @@ from regionsearch.search.query import PART_NAMES
 
 SHIPPED_FILE = "scoring.json"
 MAX_WEIGHT = 1_000.0
+LEAST_STEEPNESS, MOST_STEEPNESS = 0.01, 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,8 @@ class EntityEvidence:
     sharpness: of the soft maximum over them, per deviation; the larger, the more the entity that is most
     alike counts alone. objectness: exponent of an entity's objectness in its share of the soft maximum and
     in the probability of being the thing that is meant. choice: how fast that probability grows, per
-    deviation of likeness. All above 0, objectness at least 0.
+    deviation of likeness. sharpness, choice: 0.01 to 100; objectness: 0 to 100; beyond, powers of numbers
+    below 1 vanish.
     """
 
     sharpness: float
@@ -35,9 +37,12 @@ class EntityEvidence:
     choice: float
 
     def __post_init__(self) -> None:
-        good = self.sharpness > 0 and self.objectness >= 0 and self.choice > 0
-        if not (good and math.isfinite(self.sharpness + self.objectness + self.choice)):
-            raise ValueError(f"sharpness and choice must be above 0, objectness at least 0: {self}")
+        steep = all(LEAST_STEEPNESS <= value <= MOST_STEEPNESS for value in (self.sharpness, self.choice))
+        if not (steep and 0 <= self.objectness <= MOST_STEEPNESS):
+            raise ValueError(
+                f"sharpness and choice must be between {LEAST_STEEPNESS} and {MOST_STEEPNESS:g}, objectness "
+                f"between 0 and {MOST_STEEPNESS:g}: {self}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,9 @@ def test_a_scoring_file_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("weights", {**dict.fromkeys(PART_NAMES, 1.0), "entity": -1.0}),
         ("weights", {**dict.fromkeys(PART_NAMES, 1.0), "entity": "much"}),
         ("evidence", {"sharpness": 0.0, "objectness": 1.0, "choice": 1.0}),
+        ("evidence", {"sharpness": 3.0, "objectness": 1000.0, "choice": 1.0}),
+        ("evidence", {"sharpness": 3.0, "objectness": 1.0, "choice": 1e308}),
+        ("evidence", {"sharpness": 1e-300, "objectness": 1.0, "choice": 1.0}),
         ("per_kind", {"sounds": dict.fromkeys(PART_NAMES, 1.0)}),
         (
             "calibration",
