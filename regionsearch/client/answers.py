@@ -59,9 +59,10 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class PartScore:
-    """raw: a cosine, -1 to 1 (`placement` and `objectness` are 0 to 1). standardised: deviations from random
-    pairs. weight: 0 or more. entity: index of the one that it was measured on, None for a signal of the
-    whole image."""
+    """raw: of `global` and `text_image` a cosine, -1 to 1; of `entity` and `text_entity` a soft maximum of
+    cosines, 1 at most; of `placement` and `objectness` 0 to 1. standardised: deviations from random pairs.
+    weight: 0 or more. entity: index of the one that it was measured on, which may be another than the hit
+    shows, None for a signal of the whole image."""
 
     raw: float
     standardised: float

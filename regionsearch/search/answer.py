@@ -11,9 +11,14 @@ from regionsearch.regions import Mask, RegionPrompt
 
 @dataclass(frozen=True, slots=True)
 class PartScore:
-    """One signal of a hit: as measured (a cosine; `placement` and `objectness` are 0 to 1), in deviations
-    from the background, and its weight. entity: ordinal of the entity that it was measured on, None for
-    a signal of the whole image."""
+    """One signal of a hit: as measured, in deviations from the background, and its weight.
+
+    raw: of `global` and `text_image` a cosine; of `entity` and `text_entity` a soft maximum of cosines, which
+    is at most that of the entity that it was measured on, and may lie below -1 (`joint_scoring`); of several
+    regions the mean of theirs; of `placement` and `objectness` 0 to 1. entity: ordinal of the entity that
+    it was measured on (of several regions, the first's), None for a signal of the whole image; the entity
+    that a hit shows may be another.
+    """
 
     raw: float
     standardised: float
@@ -72,7 +77,8 @@ class Hit:
     """score: 0 to 1, what the calibration makes of the parts' weighted sum and, when the image was read
     again, of `rerank.weight` times `rerank.standardised` added to it.
 
-    entity: the matched one (of several regions, that of the first). matches: for each region its own.
+    entity: the one expected to be the thing asked for (of several regions, the first; `entity_choice`), which
+    may be another than its parts were measured on. matches: for each region its own.
     entities: further entities of the image, as many as were asked for, best first.
     entity_arm_rank, global_arm_rank: the image's place in each arm of the first phase, from 1, the best of
     its places where an arm was asked several vectors; None where that arm did not bring it.
