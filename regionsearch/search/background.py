@@ -4,8 +4,8 @@ Design: a seeded sample of (query, image) pairs of the signal itself. `entity`: 
 the best entity of another image; `objectness`: of that best entity; `placement`: how far it agrees with a
 random part of the frame; `global`: image against image; the text signals: one of 500 neutral phrases against
 an image. The two signals of entities are measured as the plain cosine of the best entity. Joint scoring's
-soft maximum lies below that, so a random pair's standardised value is below 0 in the mean; the weights and the
-calibration were fitted on values that were standardised so.
+soft maximum lies below that, so a random pair's standardised value is below 0 in the mean; the weights and
+the calibration were fitted on values that were standardised so.
 """
 
 from __future__ import annotations
