@@ -46,7 +46,7 @@ def seen_counts(engine: SearchEngine, collection: Collection, text: str) -> dict
     """By image id how many such things the engine sees, MOST_COUNTED at most."""
     counts: dict[str, int] = {}
     for least in range(1, MOST_COUNTED + 1):
-        wanted = Placement(min_count=least)
+        wanted = Placement(min_count=least, strict=True)
         query = Query(text=text, placements=(wanted,), limit=min(Limits().hits, collection.stats.images))
         for hit in engine.search(collection, query).hits:
             counts[hit.image_id] = least

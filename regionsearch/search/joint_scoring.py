@@ -122,6 +122,11 @@ class JointScores:
         may be others than those that its parts were measured on."""
         return self._entities.matches(place)
 
+    def boxes(self, place: int) -> NDArray[np.float64]:
+        """(n, 4) pixels, of one candidate's entities."""
+        start, end = self._entities.starts[place : place + 2]
+        return self._entities.boxes[start:end]
+
     def totals_with_each(self, place: int) -> NDArray[np.float64]:
         """(n,) float64: what the candidate would total were its parts measured on each of its entities, -inf
         for one that may not match. With several regions an entity stands for the region that it suits best,

@@ -40,7 +40,8 @@ class Placement:
     place and size; without a label, of them those that look about as much like what is asked as the best
     (`counting`).
     strict: entities whose middle lies outside the part, with an edge further than the tolerance from that of
-    the box, or of another size do not match; otherwise they score less. Label and counts are always strict.
+    the box, or of another size do not match, nor do other numbers; otherwise they score less (of numbers, all
+    entities of the image). A label, and a count beside it, are always strict.
     """
 
     part: FramePart | None = None

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 
 from regionsearch.errors import InvalidRequest
+from regionsearch.search.agreement import is_about_place
+from regionsearch.search.counting import wants_count
 from regionsearch.search.placement import DEFAULT_TOLERANCE, FRAME_PARTS, Placement
 
 FRACTION_SLACK = 1e-6
@@ -61,6 +63,7 @@ def _check(placement: Placement, path: str) -> None:
         )
     _check_label(placement.label, path)
     _check_counts(placement, path)
+    _check_strict(placement, path)
 
 
 def _check_tolerance(placement: Placement, path: str) -> None:
@@ -101,4 +104,14 @@ def _check_counts(placement: Placement, path: str) -> None:
         raise InvalidRequest(
             f"max_count is {placement.max_count}, below min_count, {placement.min_count}",
             field=f"{path}.max_count",
+        )
+
+
+def _check_strict(placement: Placement, path: str) -> None:
+    counts = wants_count(placement) and placement.label is None
+    if placement.strict and not (is_about_place(placement) or counts):
+        raise InvalidRequest(
+            "the placement has nothing to be strict about: a part, a box, an area, or a count without a label"
+            + ("; a label, and a count beside it, are always strict" if placement.label is not None else ""),
+            field=f"{path}.strict",
         )

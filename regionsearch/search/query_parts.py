@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from regionsearch.search.agreement import is_about_place
 from regionsearch.search.calibration import QueryKind
+from regionsearch.search.counting import counts_softly
 from regionsearch.search.query import Query
 
 
@@ -35,10 +36,10 @@ def matches_of(query: Query) -> int:
 
 def parts_of(query: Query) -> tuple[str, ...]:
     """Which signals a query has: pixels bring `entity` and `global`, words the two text signals, a wanted
-    place or size `placement`; `objectness` is always there."""
+    place, size or number that is no condition `placement`; `objectness` is always there."""
     parts: tuple[str, ...] = ("entity", "global") if has_pixel_signals(query) else ()
     if query.text is not None:
         parts += ("text_entity", "text_image")
-    if any(map(is_about_place, query.placements)):
+    if any(is_about_place(placement) or counts_softly(placement) for placement in query.placements):
         parts += ("placement",)
     return (*parts, "objectness")

@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 
 from regionsearch.collection import Candidates, Collection
 from regionsearch.search.agreement import EntityFacts, agreements, allowed, is_about_place
-from regionsearch.search.counting import wants_count, within_counts
+from regionsearch.search.counting import (
+    count_agreement,
+    counts_softly,
+    such_entities,
+    wants_count,
+    within_counts,
+)
 from regionsearch.search.joint_scoring import Background, JointQuestion, JointScores, score_jointly
 from regionsearch.search.placement import Placement
 from regionsearch.search.scoring import ScoringProfile
@@ -55,14 +61,15 @@ class Scorer:
         with self.stopwatch.stage("joint"):
             facts = EntityFacts.of(candidates) if self.placements else None
             may = None if facts is None else allowed(self.placements, facts)
-            scores = self._scores(candidates, facts, may)
+            agreement = None if facts is None else self._agreement(candidates, facts)
+            scores = self._scores(candidates, agreement, may)
             here = np.array([image_id not in self.left_out for image_id in candidates.image_ids])
             qualified = scores.matched & here
-            if facts is not None and any(map(wants_count, self.placements)):
+            if facts is not None:
                 qualified &= self._within_counts(candidates, facts, scores)
             sums = None
             if with_sums:
-                free = scores if may is None else self._scores(candidates, facts, None)
+                free = scores if may is None else self._scores(candidates, agreement, None)
                 sums = np.where(free.matched & here, free.totals, -np.inf)
         return ScoredImages(candidates.numbers, candidates.image_ids, scores, qualified, sums)
 
@@ -95,7 +102,8 @@ class Scorer:
             starts = candidates.entity_starts
             only = np.zeros((int(starts[-1]), 1), dtype=np.bool_)
             only[starts[:-1] + np.array([entity for _, entity in chosen])] = True
-            return self._scores(candidates, EntityFacts.of(candidates) if self.placements else None, only)
+            agreement = self._agreement(candidates, EntityFacts.of(candidates)) if self.placements else None
+            return self._scores(candidates, agreement, only)
 
     def _read(self, numbers: Sequence[int], *, labels: bool) -> Candidates:
         return self.collection.candidates(
@@ -106,38 +114,56 @@ class Scorer:
         )
 
     def _scores(
-        self, candidates: Candidates, facts: EntityFacts | None, may: NDArray[np.bool_] | None
+        self, candidates: Candidates, agreement: NDArray[np.float64] | None, may: NDArray[np.bool_] | None
     ) -> JointScores:
-        """may: which entities may be the matches; None: all."""
+        """agreement: as of `_agreement`. may: which entities may be the matches; None: all."""
         return score_jointly(
             candidates,
             self.question,
             self.background,
             self.profile,
-            agreement=None if facts is None else agreements(self.placements, facts),
+            agreement=agreement,
             allowed=may,
         )
+
+    def _agreement(self, candidates: Candidates, facts: EntityFacts) -> NDArray[np.float64] | None:
+        """(n, p) of every entity with each placement: of its place and size, and of the number of such
+        entities, which is the same for all of an image; None when nothing is wanted of these."""
+        agreed = agreements(self.placements, facts)
+        for match, placement in enumerate(self.placements):
+            if not counts_softly(placement):
+                continue
+            if agreed is None:
+                agreed = np.ones((len(facts.areas), len(self.placements)))
+            alone = self._alone(candidates, facts, match)
+            counts = such_entities(facts, alone, self.profile.weights, by_label=False)
+            agreed[:, match] *= np.repeat(count_agreement(placement, counts), np.diff(facts.starts))
+        return agreed
 
     def _within_counts(
         self, candidates: Candidates, facts: EntityFacts, scores: JointScores
     ) -> NDArray[np.bool_]:
-        """(c,) whether each image has as many such entities as every placement wants."""
+        """(c,) whether each image has as many such entities as every placement makes a condition."""
         good = np.ones(len(candidates), dtype=np.bool_)
         for match, placement in enumerate(self.placements):
-            if not wants_count(placement):
+            if not wants_count(placement) or counts_softly(placement):
                 continue
             alone = scores
             if len(self.placements) > 1 or is_about_place(placement):
-                # How many there are of these is a matter of looks: neither of the entities that other regions
-                # take, nor of a place that is wished for. Where a place is a condition, it decides.
-                alone = score_jointly(
-                    candidates,
-                    JointQuestion(
-                        self.question.regions[match : match + 1], self.question.image, self.question.text
-                    ),
-                    self.background,
-                    self.profile,
-                    allowed=allowed([placement], facts),
-                )
+                alone = self._alone(candidates, facts, match)
             good &= within_counts(placement, facts, alone, self.profile.weights)
         return good
+
+    def _alone(self, candidates: Candidates, facts: EntityFacts, match: int) -> JointScores:
+        """Scores that tell which entities are such as one match.
+
+        That is a matter of looks: neither of the entities that other regions take, nor of a place that is
+        wished for. Where a place is a condition, it decides.
+        """
+        return score_jointly(
+            candidates,
+            JointQuestion(self.question.regions[match : match + 1], self.question.image, self.question.text),
+            self.background,
+            self.profile,
+            allowed=allowed([self.placements[match]], facts),
+        )

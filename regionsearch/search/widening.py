@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.search.calibration import Calibration, Calibrator, QueryFacts
+from regionsearch.search.counting import best_apart
 from regionsearch.search.first_phase import ArmAnswers, Arms
 from regionsearch.search.presets import Effort
 from regionsearch.search.query import GroupBy
@@ -168,7 +169,11 @@ class Widening:
             entities = np.full(len(places), MATCHED)
         else:
             each = [scored.scores.totals_with_each(place) for place in places.tolist()]
-            allowed = [np.flatnonzero(np.isfinite(totals)) for totals in each]
+            # One thing is found several times over, whole and in part: it is one hit.
+            allowed = [
+                best_apart(totals, scored.scores.boxes(place))
+                for place, totals in zip(places.tolist(), each, strict=True)
+            ]
             places = np.repeat(places, [len(ordinals) for ordinals in allowed])
             totals = _joined([totals[ordinals] for totals, ordinals in zip(each, allowed, strict=True)])
             entities = _joined(allowed).astype(np.int64)

@@ -16,7 +16,7 @@ from regionsearch.models.registry import ModelRegistry
 from regionsearch.regions import Box, Mask
 from regionsearch.search import Placement
 from regionsearch.search.calibration import Calibrator
-from regionsearch.search.counting import COUNTED_WITHIN, OVERLAPPING, ROUNDING
+from regionsearch.search.counting import COUNTED_WITHIN, LEAST_COUNT_AGREEMENT, OVERLAPPING, ROUNDING
 from regionsearch.search.joint_scoring import JointQuestion, score_jointly
 from regionsearch.search.scoring import Scoring, ScoringProfile, shipped_scoring
 
@@ -77,10 +77,11 @@ def random_record(generator: np.random.Generator, image_id: str) -> ImageRecord:
 @dataclass(frozen=True)
 class Expected:
     """What an image scores by the oracle. total: None when it does not qualify. alone: by ordinal what it
-    totals with each entity that may match."""
+    totals with each entity that may match. apart: those that are hits of their own."""
 
     total: float | None
     alone: Mapping[int, float]
+    apart: Sequence[int] = ()
 
 
 def expected_of(
@@ -94,16 +95,6 @@ def expected_of(
     """The image scored by itself; what is wanted of places, names and numbers spelt out in loops."""
     wanted = list(placements) or [Placement()] * question.matches
     ordinals = range(len(record.entities))
-    placed = any(about_place(placement) for placement in placements)
-    agreed = [[agreement_of(record, entity, each) for each in wanted] for entity in ordinals]
-    scores = score_jointly(
-        collection.candidates([record.number]),
-        question,
-        background,
-        profile,
-        agreement=np.array(agreed) if placed else None,
-        allowed=np.array([[may_match(record, entity, each) for each in wanted] for entity in ordinals]),
-    )
     own = "entity" if len(question.regions) else "text_entity"
 
     def looks(entity: int, match: int) -> float:
@@ -120,16 +111,30 @@ def expected_of(
             for part, value in raw.items()
         )
 
-    enough = all(
-        counts_right(record, placement, [looks(entity, match) for entity in ordinals], profile.weights[own])
+    counts = [
+        such_things(record, placement, [looks(entity, match) for entity in ordinals], profile.weights[own])
         for match, placement in enumerate(wanted)
+    ]
+    enough = all(count_fits(each, count) for each, count in zip(wanted, counts, strict=True))
+    by_count = [count_agreement_of(each, count) for each, count in zip(wanted, counts, strict=True)]
+    graded = any(about_place(placement) or counts_softly(placement) for placement in placements)
+    agreed = [
+        [agreement_of(record, entity, each) * by_count[match] for match, each in enumerate(wanted)]
+        for entity in ordinals
+    ]
+    scores = score_jointly(
+        collection.candidates([record.number]),
+        question,
+        background,
+        profile,
+        agreement=np.array(agreed) if graded else None,
+        allowed=np.array([[may_match(record, entity, each) for each in wanted] for entity in ordinals]),
     )
     if not enough or not bool(scores.matched[0]):
         return Expected(None, {})
     with_each = scores.totals_with_each(0)
-    return Expected(
-        float(scores.totals[0]), {e: float(with_each[e]) for e in ordinals if np.isfinite(with_each[e])}
-    )
+    alone = {e: float(with_each[e]) for e in ordinals if np.isfinite(with_each[e])}
+    return Expected(float(scores.totals[0]), alone, things_apart(record, alone))
 
 
 def about_place(placement: Placement) -> bool:
@@ -190,18 +195,43 @@ def may_match(record: ImageRecord, entity: int, placement: Placement) -> bool:
     return placement.max_area is None or area <= placement.max_area
 
 
-def counts_right(record: ImageRecord, placement: Placement, values: Sequence[float], loud: float) -> bool:
-    """values: what each entity's looks say, -inf for one that may not match. loud: the weights of looks."""
-    if placement.min_count is None and placement.max_count is None:
-        return True
-    margin = math.inf if placement.label is not None else COUNTED_WITHIN * loud
-    such = [e for e in range(len(values)) if values[e] > -math.inf and values[e] >= max(values) - margin]
+def things_apart(record: ImageRecord, values: Mapping[int, float]) -> list[int]:
+    """The entities that are left when, best first, those that overlap a better one are passed over."""
     kept: list[int] = []
-    for entity in sorted(such, key=lambda e: (-values[e], e)):
+    for entity in sorted(values, key=lambda e: (-values[e], e)):
         if all(_covered(record, entity, other) < OVERLAPPING - ROUNDING for other in kept):
             kept.append(entity)
-    least, most = placement.min_count or 1, placement.max_count or math.inf
-    return least <= len(kept) <= most
+    return kept
+
+
+def counts_softly(placement: Placement) -> bool:
+    counted = placement.min_count is not None or placement.max_count is not None
+    return counted and placement.label is None and not placement.strict
+
+
+def such_things(record: ImageRecord, placement: Placement, values: Sequence[float], loud: float) -> int:
+    """values: what each entity's looks say, -inf for one that may not match. loud: the weights of looks."""
+    margin = math.inf if placement.label is not None else COUNTED_WITHIN * loud
+    such = {e: v for e, v in enumerate(values) if v > -math.inf and v >= max(values) - margin}
+    return len(things_apart(record, such))
+
+
+def count_fits(placement: Placement, count: int) -> bool:
+    """Whether the number of such things lets the image be a hit."""
+    if counts_softly(placement) or (placement.min_count is None and placement.max_count is None):
+        return True
+    return (placement.min_count or 1) <= count <= (placement.max_count or math.inf)
+
+
+def count_agreement_of(placement: Placement, count: int) -> float:
+    if not counts_softly(placement):
+        return 1.0
+    distance = 0.0
+    if placement.min_count is not None and count < placement.min_count:
+        distance = math.log2(placement.min_count / count)
+    if placement.max_count is not None and count > placement.max_count:
+        distance = math.log2(count / placement.max_count)
+    return LEAST_COUNT_AGREEMENT + (1 - LEAST_COUNT_AGREEMENT) * 0.5 ** (distance**2)
 
 
 def _covered(record: ImageRecord, a: int, b: int) -> float:

@@ -10,7 +10,16 @@ from regionsearch.collection import Candidate, Candidates
 from regionsearch.models.embedder import SignalBackground
 from regionsearch.search import Placement
 from regionsearch.search.agreement import EntityFacts, allowed
-from regionsearch.search.counting import COUNTED_WITHIN, covered_shares, such_entities, within_counts
+from regionsearch.search.counting import (
+    COUNTED_WITHIN,
+    LEAST_COUNT_AGREEMENT,
+    best_apart,
+    count_agreement,
+    counts_softly,
+    covered_shares,
+    such_entities,
+    within_counts,
+)
 from regionsearch.search.joint_scoring import JointQuestion, JointScores, score_jointly
 from regionsearch.search.scoring import shipped_scoring
 
@@ -93,5 +102,27 @@ def test_bounds_are_inclusive(placement: Placement, within: bool) -> None:
 
 def test_covered_shares_are_of_the_smaller_box() -> None:
     boxes = np.array([[0.0, 0.0, 1.0, 1.0], [0.25, 0.25, 0.5, 0.5], [0.9, 0.0, 1.1, 1.0]])
-    shares = covered_shares(boxes)
+    shares = covered_shares(boxes, boxes)
     np.testing.assert_allclose(shares, [[1, 1, 0.5], [1, 1, 0], [0.5, 0, 1]], atol=1e-12)
+
+
+def test_a_number_is_a_condition_with_a_label_or_by_request() -> None:
+    assert counts_softly(Placement(min_count=2))
+    assert counts_softly(Placement(max_count=2, part="left"))
+    assert not counts_softly(Placement(min_count=2, strict=True))
+    assert not counts_softly(Placement(min_count=2, label="dog"))
+    assert not counts_softly(Placement(part="left"))
+
+
+def test_another_number_lowers_the_agreement_the_further_it_is_off_and_never_below_a_half() -> None:
+    agreed = count_agreement(Placement(min_count=4, max_count=8), np.array([1, 2, 3, 4, 8, 16, 1024]))
+    assert agreed[3:5].tolist() == [1.0, 1.0]
+    assert agreed[0] < agreed[1] < agreed[2] < 1.0
+    assert agreed[1] == agreed[5] == LEAST_COUNT_AGREEMENT + (1 - LEAST_COUNT_AGREEMENT) / 2
+    assert agreed[6] >= LEAST_COUNT_AGREEMENT
+
+
+def test_of_entities_that_overlap_the_best_that_may_match_stands_for_the_thing() -> None:
+    boxes = np.array([LEFT, (5, 5, 15, 15), RIGHT, LOWER], np.float64)
+    assert best_apart(np.array([1.0, 2.0, 3.0, -np.inf]), boxes).tolist() == [1, 2]
+    assert best_apart(np.array([2.0, 2.0, 3.0, 4.0]), boxes).tolist() == [0, 2, 3]

@@ -76,6 +76,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"text": "dog", "placements": (Placement(min_count=0),)}, "placements[0].min_count"),
     ({"text": "dog", "placements": (Placement(max_count=0),)}, "placements[0].max_count"),
     ({"text": "dog", "placements": (Placement(min_count=3, max_count=2),)}, "placements[0].max_count"),
+    ({"text": "dog", "placements": (Placement(strict=True),)}, "placements[0].strict"),
+    ({"text": "dog", "placements": (Placement(label="dog", strict=True),)}, "placements[0].strict"),
+    (
+        {"text": "dog", "placements": (Placement(label="dog", min_count=2, strict=True),)},
+        "placements[0].strict",
+    ),
     (
         {"image_id": "a", "entities": (0, 1), "placements": (Placement(), Placement(min_area=2.0))},
         "placements[1].min_area",
@@ -125,6 +131,9 @@ def test_a_query_that_cannot_be_answered_names_the_field_at_fault(parts: dict[st
         {"text": "dog", "disliked": (Example("a"),), "include_self": True},
         {"vector": VECTOR, "liked": (Example("a"),), "placements": (Placement(box=UNIT, strict=True),)},
         {"text": "dog", "placements": (Placement(min_area=0.1, max_area=0.1, min_count=2, max_count=2),)},
+        {"text": "dog", "placements": (Placement(min_count=2, strict=True),)},
+        {"text": "dog", "placements": (Placement(label="dog", max_area=0.5, strict=True),)},
+        {"text": "dog", "weights": {"entity": 1.0, "placement": 3.0}},
         {"text": "dog", "weights": {"text_entity": 0.0, "text_image": 0.0, "objectness": 1.0}},
         {"text": "dog", "min_score": 1.0, "candidates": 5000, "preset": "thorough", "all_entities": 1024},
         {"text": "dog", "limit": 1000, "rerank": Rerank(top_n=256, weight=1000.0)},
@@ -146,6 +155,9 @@ def test_pixels_and_words_bring_their_own_signals() -> None:
         "placement",
         "objectness",
     )
+    assert "placement" in parts_of(Query(text="dog", placements=(Placement(min_count=2),)))
+    for condition in (Placement(min_count=2, strict=True), Placement(label="dog", min_count=2)):
+        assert "placement" not in parts_of(Query(text="dog", placements=(condition,)))
     assert parts_of(Query(image=IMAGE, text="dog"))[:4] == ("entity", "global", "text_entity", "text_image")
 
 

@@ -6,7 +6,7 @@ import io
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -275,6 +275,21 @@ def test_size_and_number_are_conditions(collection: Collection, engine: SearchEn
         assert set(ids(answer)) == expected
 
 
+def test_a_number_without_a_label_lowers_scores_and_is_a_condition_only_by_request(
+    collection: Collection, engine: SearchEngine
+) -> None:
+    def asked(**placement: Any) -> list[str]:
+        placements = (Placement(**placement),) if placement else ()
+        return ids(engine.search(collection, Query(text="red", placements=placements, limit=10)))
+
+    several = {"two reds", "three reds"}
+    # Two things that are equally unlike what is asked look alike too.
+    assert set(asked(min_count=2, strict=True)) == several | {"blue-green"}
+    assert set(asked(min_count=2)) == set(asked())
+    assert set(asked(min_count=2)[:2]) == several
+    assert not set(asked(max_count=1)[:3]) & several
+
+
 def test_a_ready_vector_can_be_placed_too(collection: Collection, engine: SearchEngine) -> None:
     vector = EMBEDDER.embed_texts(["red"])[0]
     placed = Query(vector=vector, placements=(Placement(part="right", label="red", strict=True),), limit=10)
@@ -289,6 +304,18 @@ def test_hits_can_be_entities(collection: Collection, engine: SearchEngine) -> N
     reds = [(hit.image_id, hit.entity.index) for hit in answer.hits if hit.entity.label == "red"]
     assert len(reds) == len(set(reds)) == 8
     assert {("three reds", ordinal) for ordinal in range(3)} <= set(reds)
+
+
+def test_a_thing_that_is_found_whole_and_in_part_is_one_hit(
+    directory: DataDirectory, engine: SearchEngine
+) -> None:
+    found = directory.create_collection(collection_spec("in-parts", EMBEDDER, SEGMENTER))
+    inner = Box(LEFT.x0 + 2, LEFT.y0 + 2, LEFT.x1 - 2, LEFT.y1 - 2)
+    found.upsert([record("whole and part", [("red", LEFT), ("red", inner), ("red", RIGHT)])])
+    query = Query(text="red", group_by="entity", all_entities=3)
+    hits = engine.search(found, query).hits
+    assert {hit.entity.index for hit in hits} == {0, 2}
+    assert all(len(hit.entities) == 2 for hit in hits)
 
 
 def test_hits_below_the_least_score_are_left_out_and_pages_end_there(

@@ -15,7 +15,9 @@ from brute_force import (
     MODELS,
     SEGMENTER,
     Expected,
+    about_place,
     all_records,
+    counts_softly,
     expected_of,
     may_match,
     plain_scoring,
@@ -76,7 +78,7 @@ def placements(draw: st.DrawFn) -> Placement:
         tolerance = draw(st.sampled_from([0.05, 0.1, 0.4]))
     areas = sorted(draw(st.tuples(fractions, fractions)))
     counts = sorted(draw(st.tuples(st.integers(1, 3), st.integers(1, 3))))
-    return Placement(
+    wanted = Placement(
         part=part,
         box=box,
         tolerance=tolerance,
@@ -85,8 +87,9 @@ def placements(draw: st.DrawFn) -> Placement:
         label=draw(st.none() | st.sampled_from([label for label in LABELS if label])),
         min_count=draw(st.none() | st.just(counts[0])),
         max_count=draw(st.none() | st.just(counts[1])),
-        strict=draw(st.booleans()),
     )
+    strict = about_place(wanted) or counts_softly(wanted)
+    return replace(wanted, strict=strict and draw(st.booleans()))
 
 
 @st.composite
@@ -157,9 +160,9 @@ def qualifying(query: Query, expected: dict[str, Expected]) -> dict[tuple[str, i
         }
     else:
         totals = {
-            (image_id, entity): total
+            (image_id, entity): each.alone[entity]
             for image_id, each in expected.items()
-            for entity, total in each.alone.items()
+            for entity in each.apart
         }
     least = -math.inf
     if query.min_score:

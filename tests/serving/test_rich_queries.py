@@ -134,7 +134,11 @@ def test_a_placement_says_how_large_and_how_many_and_what_it_is_called(service: 
     assert {hit.entity.index for hit in asked(max_area=between, strict=True).hits} == {1}
     assert asked(min_area=between, max_area=0.2, strict=True).hits == ()
     assert len(asked(min_count=1, max_count=2).hits) == 12
-    assert asked(min_count=3).hits == ()
+    assert asked(min_count=3, strict=True).hits == ()
+    three = asked(min_count=3)
+    assert len(three.hits) == 12
+    assert all(0.5 <= hit.parts["placement"].raw < 1 for hit in three.hits)
+    assert all("placement" not in hit.parts for hit in asked(max_count=2, strict=True).hits)
     assert asked(label="dog").hits == ()
 
 
