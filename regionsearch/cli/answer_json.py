@@ -9,6 +9,9 @@ from regionsearch.regions import RegionPrompt
 PARTS = ("entity", "global", "text_entity", "text_image", "placement", "objectness")
 """The order in which the parts of a score are shown: a server's answer has none."""
 
+STAGES = ("decode", "segment", "encode", "entity_arm", "global_arm", "fetch", "joint", "rerank", "serialise")
+"""Likewise of the stages that took time."""
+
 
 def parts_in_order(hit: Any) -> list[tuple[str, Any]]:
     """(name, part) of the parts that a hit has."""
@@ -31,8 +34,13 @@ def answer_to_json(answer: Any) -> dict[str, Any]:
         "background": answer.background,
         "calibration": answer.calibration,
         "next_page_token": answer.next_page_token,
-        "timing_ms": dict(answer.timing_ms),
+        "timing_ms": dict(sorted(answer.timing_ms.items(), key=_stage_at)),
     }
+
+
+def _stage_at(spent: tuple[str, float]) -> int:
+    """Its place in the order; a stage that a newer server has comes last."""
+    return STAGES.index(spent[0]) if spent[0] in STAGES else len(STAGES)
 
 
 def _hit(hit: Any) -> dict[str, Any]:

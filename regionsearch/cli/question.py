@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from regionsearch.cli.pointed_parts import PointedAt, group
-from regionsearch.errors import InvalidRegion, InvalidRequest
+from regionsearch.errors import InvalidImage, InvalidRegion, InvalidRequest
 from regionsearch.regions import Mask, RegionPrompt, denormalise, validate_within
 
 ExampleOf = tuple[str, int | None]
@@ -133,7 +133,12 @@ def read_mask(path: Path) -> Mask:
     """A mask from its file. Raises InvalidRegion when it marks nothing, InvalidImage when it is none."""
     from regionsearch.images import decode_mask, read_image_file
 
-    pixels = decode_mask(read_image_file(path), str(path))
+    if not path.is_file():
+        raise InvalidImage(f"mask {str(path)!r} is {'not a regular' if path.exists() else 'no'} file")
+    try:
+        pixels = decode_mask(read_image_file(path), str(path))
+    except InvalidImage as error:
+        raise InvalidImage(f"the mask cannot be read: {error.message}", field="mask") from error
     if not pixels.any():
         raise InvalidRegion(f"mask {str(path)!r} is black or transparent throughout: it marks nothing")
     return Mask.from_array(pixels)
@@ -159,9 +164,9 @@ def checked_picture(question: Question) -> bytes | None:
     if question.image is None:
         return None
     picture = read_picture(question.image)
-    if question.regions:
-        height, width = image_size(picture, str(question.image))
-        for region in question.regions:
-            prompt = denormalise(region.prompt, height, width) if region.normalised else region.prompt
-            validate_within(prompt, height, width)
+    # Without regions too: a server does not know the file's name, to say of it that it is no picture.
+    height, width = image_size(picture, str(question.image))
+    for region in question.regions:
+        prompt = denormalise(region.prompt, height, width) if region.normalised else region.prompt
+        validate_within(prompt, height, width)
     return picture

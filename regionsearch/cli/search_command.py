@@ -76,14 +76,16 @@ def _run_batch(arguments: argparse.Namespace) -> int:
                 check_question(question)
                 document = answer_to_json(answering.ask(question))
             except (InvalidRequest, ImageNotFound) as error:
-                document = {"error": {"reason": error.reason, "message": error.message, "field": error.field}}
+                told = {"reason": error.reason, "message": error.message, "field": error.field}
+                document = {"error": {"line": number, **told}}
                 refused.append(number)
             # A line at a time: whoever reads them need not wait for the last.
             print(json.dumps(document), flush=True)
     if refused:
         named = ", ".join(map(str, refused[:10])) + (", ..." if len(refused) > 10 else "")
         print(
-            f"regionsearch search: {len(refused)} of {len(lines)} questions were refused, in line {named}",
+        where = f"{'lines' if len(refused) > 1 else 'line'} {named}"
+            f"regionsearch search: {len(refused)} of {len(lines)} questions were refused, in {where}",
             file=sys.stderr,
         )
         return 1

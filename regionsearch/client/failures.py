@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Protocol, cast
+from urllib.parse import unquote
 
 import grpc
 from google.rpc import error_details_pb2
@@ -15,6 +17,12 @@ from regionsearch.v1 import search_pb2
 ERROR_DOMAIN = "regionsearch"
 
 _TOO_LARGE = grpc.StatusCode.RESOURCE_EXHAUSTED.name
+# gRPC's words for a connection that was refused or timed out, and for a name without an address.
+_NOBODY_THERE = re.compile(
+    r"failed to connect to all addresses.*\b(?:ipv[46]|unix):(?P<address>\S+): (?:.*: )?(?P<why>.+)"
+    r"|errors resolving (?P<name>[^\s\[]+): ",
+    re.DOTALL,
+)
 
 
 class FailedCall(Protocol):
@@ -103,4 +111,9 @@ def _error_without_details(code: grpc.StatusCode, message: str) -> RegionSearchE
         # again is of no use.
         return InvalidRequest(f"a message is above the limit: {message}", metadata={"code": _TOO_LARGE})
     kind = BY_CODE.get(code, RegionSearchError)
+    nobody = _NOBODY_THERE.search(message) if code is grpc.StatusCode.UNAVAILABLE else None
+    if nobody is not None:
+        address = unquote(nobody["address"] or nobody["name"])
+        why = nobody["why"] or "there is no machine of that name"
+        return kind(f"no server answers at {address}: {why}", metadata={"grpc": message})
     return kind(f"{code.name}: {message}")

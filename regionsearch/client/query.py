@@ -18,8 +18,8 @@ BoxLike: TypeAlias = Box | Sequence[float]
 """A Box, or x0, y0, x1, y1."""
 PointLike: TypeAlias = Point | Sequence[float]
 """A Point, or x, y, or x, y, positive (1 or 0)."""
-PolygonLike: TypeAlias = Polygon | Sequence[Sequence[float]]
-"""A Polygon, or the corners (x, y) of one ring."""
+PolygonLike: TypeAlias = Polygon | Sequence[Sequence[float]] | Sequence[float]
+"""A Polygon, or the corners of one ring: (x, y) each, or their numbers one after the other."""
 MaskLike: TypeAlias = "Mask | NDArray[np.bool_] | bytes | str | Path"
 """A Mask, an array (height, width) of bool, or a PNG file (its bytes or its path), where a pixel
 belongs to the mask when one of its colours is 128 or more, and its alpha (if any) too."""

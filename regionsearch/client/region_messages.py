@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -121,13 +122,21 @@ def point_of(point: PointLike) -> Point:
 
 
 def polygon_of(polygon: PolygonLike) -> Polygon:
-    """Raises InvalidRegion unless it is corners of two numbers."""
+    """Raises InvalidRegion unless it is corners of two numbers, in pairs or one after the other."""
     if isinstance(polygon, Polygon):
         return polygon
+    said = listed(polygon, "polygon")
     with numbers_in("polygon"):
-        corners = [tuple(float(value) for value in corner) for corner in polygon]
+        if said and all(isinstance(value, Real) for value in said):
+            corners = [tuple(map(float, said[start : start + 2])) for start in range(0, len(said), 2)]
+        else:
+            corners = [tuple(float(value) for value in corner) for corner in said]
     if any(len(corner) != 2 for corner in corners):
-        raise InvalidRegion("a polygon's corners are (x, y) each", field="polygon")
+        raise InvalidRegion(
+            "a polygon is corners [(x, y), ...] or their numbers in turn [x0, y0, x1, y1, ...]; several "
+            "rings are a regionsearch.Polygon",
+            field="polygon",
+        )
     return Polygon((tuple((corner[0], corner[1]) for corner in corners),))
 
 

@@ -72,7 +72,8 @@ def read_judgements(path: Path, collection: Collection) -> list[Judgement]:
         # Not by splitlines, which also parts at characters that JSON lets stand in a string.
         lines = path.read_text("utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"judgements {path} cannot be read: {error}", field="judgements") from error
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise InvalidRequest(f"judgements {str(path)!r} cannot be read: {why}", field="judgements") from error
     read = []
     asked: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):

@@ -109,7 +109,8 @@ def load_scoring(path: Path) -> Scoring:
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"scoring file {path} cannot be read: {error}", field="scoring") from error
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise InvalidRequest(f"scoring file {str(path)!r} cannot be read: {why}", field="scoring") from error
     return _parsed(text, str(path))
 
 
@@ -125,8 +126,12 @@ def _parsed(text: str, name: str) -> Scoring:
             evidence=EntityEvidence(**{name: float(value) for name, value in stored["evidence"].items()}),
             calibration=Calibration.from_json(stored["calibration"]),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InvalidRequest(f"{name} is no scoring file: {error!r:.200}", field="scoring") from error
+    except json.JSONDecodeError as error:
+        raise InvalidRequest(f"{name} is no scoring file: not JSON: {error}", field="scoring") from error
+    except KeyError as error:
+        raise InvalidRequest(f"{name} is no scoring file: {error} is missing", field="scoring") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InvalidRequest(f"{name} is no scoring file: {error!s:.200}", field="scoring") from error
     if not set(scoring.per_kind) <= set(QUERY_KINDS):
         raise InvalidRequest(
             f"{name} is no scoring file: kinds of queries are {', '.join(QUERY_KINDS)}; it has weights for "

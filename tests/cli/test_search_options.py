@@ -371,7 +371,8 @@ def test_a_refused_question_of_a_batch_disturbs_no_other(
     assert ["error" in one for one in answers] == [False, *[True] * 7, False]
     assert "'texd'" in answers[1]["error"]["message"]
     assert answers[4]["error"]["reason"] == "IMAGE_NOT_FOUND"
-    assert "7 of 9 questions were refused, in line 2, 3, 4, 5, 6, 7, 8\n" in output.err
+    assert [one["error"]["line"] for one in answers if "error" in one][:2] == [2, 3]
+    assert "7 of 9 questions were refused, in lines 2, 3, 4, 5, 6, 7, 8\n" in output.err
 
 
 QUESTIONS: list[list[str]] = [
@@ -424,14 +425,14 @@ def test_a_collection_without_pixels_is_explained_by_outlines(served: Served, tm
     ("words", "named"),
     [
         (["--image-id", "03.png", "--entity", "0", "--point", "3,3"], "--entity"),
-        (["--text", "x", "--entity", "0"], "--image-id"),
-        (["--image", "PHOTO", "--place", "left", "--box", LEFT, "--box", RIGHT], "--place"),
-        (["--image", "PHOTO", "--box", LEFT, "--place", "left", "--place", "right"], "twice"),
         (["--image", "PHOTO", "--box", LEFT, "--point", "90,60"], "put --region before it"),
         (["--image", "PHOTO", "--polygon", "1,1,9,1,9,9", "--point", "90,60"], "outside the --polygon"),
         (["--image", "PHOTO", "--box", LEFT, "--region"], "--region opens a region"),
         (["--image", "PHOTO", "--region", "--region", "--point", "9,9"], "--region opens a region"),
         (["--image", "PHOTO", "--point", "20,20", "--refine"], "--refine"),
+        (["--text", "x", "--entity", "0"], "--image-id"),
+        (["--image", "PHOTO", "--place", "left", "--box", LEFT, "--box", RIGHT], "--place"),
+        (["--image", "PHOTO", "--box", LEFT, "--place", "left", "--place", "right"], "twice"),
         (["--image", "PHOTO", "--polygon", "800,800,900,800,900,900"], "120 × 90"),
         (["--text", "x", "--place", "left", "--place-box", "0,0,1,1"], "box"),
         (["--text", "x", "--min-area", "2"], "area"),
@@ -439,7 +440,8 @@ def test_a_collection_without_pixels_is_explained_by_outlines(served: Served, tm
         (["--text", "x", "--page-token", "!"], "page token"),
         (["--text", "x", "--scoring", "missing.json"], "missing.json"),
         (["--text", "x", "--explain", "no/such/folder/why.png"], "folder"),
-        (["--batch", "missing.jsonl"], "missing.jsonl"),
+        (["--batch", "missing.jsonl"], "missing.jsonl': No such file or directory"),
+        (["--image", "PHOTO", "--mask", "nofile.png"], "mask 'nofile.png' is no file"),
         (["--batch", "x.jsonl", "--explain", "why.png"], "--batch"),
         (["--like", "nobody.png"], "nobody.png"),
         (["--unlike", "00.png"], "empty"),
