@@ -132,9 +132,17 @@ def _closeness(
     nearest = np.argsort(-_cosines(record.vectors[1:], text), kind="stable")[:LOOKED_AT]
     # A thumbnail is smaller than the image that its entities lie in.
     x, y = image.width / record.width, image.height / record.height
-    corners = record.entities.boxes[nearest].astype(np.float64) * (x, y, x, y)
+    corners = np.array([_box_within(record, entity) for entity in nearest.tolist()]) * (x, y, x, y)
     seen = embedder.embed_close_ups(image, [Box(*box) for box in corners.tolist()])
     return float(_cosines(seen, text).max())
+
+
+def _box_within(record: ImageRecord, entity: int) -> tuple[float, float, float, float]:
+    """Pixels: an entity's box; its mask's where a box of the caller's own lies outside the image."""
+    x0, y0, x1, y1 = record.entities.boxes[entity].tolist()
+    if x0 < record.width and y0 < record.height and x1 > 0 and y1 > 0:
+        return x0, y0, x1, y1
+    return record.entities.masks[entity].box().as_tuple()
 
 
 def _cosines(vectors: NDArray[np.floating], vector: NDArray[np.floating]) -> Values:

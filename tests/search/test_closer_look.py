@@ -32,7 +32,8 @@ class CloseUpDummy(DummyEmbedder):
     """The dummy, shown the pixels of each box by themselves."""
 
     def embed_close_ups(self, image: Image, boxes: Sequence[Box]) -> NDArray[np.float32]:
-        shown = [image.pixels[round(b.y0) : round(b.y1), round(b.x0) : round(b.x1)] for b in boxes]
+        within = [box.clip(image.height, image.width) for box in boxes]
+        shown = [image.pixels[round(b.y0) : round(b.y1), round(b.x0) : round(b.x1)] for b in within]
         return self.embed_inputs([ModelInput(Image(np.ascontiguousarray(pixels))) for pixels in shown])
 
 
@@ -168,6 +169,18 @@ def test_a_collection_without_pixels_cannot_be_looked_at_closer(
     made = directory.create_collection(collection_spec("bare", EMBEDDER, SEGMENTER, pixels="none"))
     with pytest.raises(FailedPrecondition, match="'bare' keeps no pixels"):
         engine.search(made, Query(text="red", rerank=CLOSER))
+
+
+def test_a_thing_whose_given_box_lies_outside_its_image_is_looked_at_where_its_mask_is(
+    directory: DataDirectory, engine: SearchEngine
+) -> None:
+    made = directory.create_collection(collection_spec("astray", EMBEDDER, SEGMENTER, pixels="original"))
+    image = picture("white", [("red", LEFT)])
+    record = record_of("astray", image, image, [LEFT])
+    boxes = record.entities.boxes + np.float32(1000)
+    made.upsert([replace(record, entities=replace(record.entities, boxes=boxes))])
+    answer = engine.search(made, Query(text="red", rerank=CLOSER))
+    assert read(answer.hits)["astray"] == pytest.approx(1.0, abs=1e-6)
 
 
 class CountingDummy(CloseUpDummy):
