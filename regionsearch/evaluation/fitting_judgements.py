@@ -47,7 +47,8 @@ class JudgedFit:
 
 
 def fit_judgements(judged: Sequence[JudgedSignals], base: Scoring) -> JudgedFit:
-    """Raises InvalidRequest when there are too few judgements whose images were found."""
+    """Raises InvalidRequest when there are too few judgements whose images were found, or all their parts
+    weigh 0."""
     usable = [one for one in judged if len(one.good) and len(one.bad)]
     unseen = sum(one.unseen for one in judged)
     if len(usable) < LEAST_JUDGEMENTS:
@@ -56,6 +57,13 @@ def fit_judgements(judged: Sequence[JudgedSignals], base: Scoring) -> JudgedFit:
             f"must be {LEAST_JUDGEMENTS}",
             field="judgements",
         )
+    asked = {name for one in usable for name in one.names}
+    if not any(base.weights[name] > 0 for name in asked):
+        raise InvalidRequest(
+            f"all parts of these queries ({', '.join(sorted(asked))}) weigh 0 in the scoring to start from, so "
+            "there is nothing to fit",
+            field="scoring",
+        )
     weights = fitted_weights(usable, base.weights)
     apart = []
     for fold in range(FOLDS):
@@ -63,9 +71,7 @@ def fit_judgements(judged: Sequence[JudgedSignals], base: Scoring) -> JudgedFit:
         tried = fitted_weights(others, base.weights)
         apart += [in_order(one, tried) for one in usable[fold::FOLDS]]
     changes = {
-        name: round(weights[name] / base.weights[name], 3)
-        for name in sorted({name for one in usable for name in one.names})
-        if base.weights[name] > 0
+        name: round(weights[name] / base.weights[name], 3) for name in sorted(asked) if base.weights[name] > 0
     }
     scoring = replace(base, weights=weights, per_kind={}, calibration=_calibrated(usable, base, weights))
     before = float(np.mean([in_order(one, base.weights) for one in usable]))

@@ -96,6 +96,14 @@ def test_too_few_judgements_are_refused() -> None:
         fit_judgements(cases, shipped_scoring())
 
 
+def test_a_scoring_without_weight_for_what_was_asked_is_refused() -> None:
+    generator = np.random.default_rng(0)
+    cases = [judged(generator, "text_image") for _ in range(LEAST_JUDGEMENTS)]
+    none = replace(shipped_scoring(), weights={**shipped_scoring().weights, **dict.fromkeys(NAMES, 0.0)})
+    with pytest.raises(InvalidRequest, match="text_entity, text_image.*weigh 0"):
+        fit_judgements(cases, none)
+
+
 def test_equal_sums_are_half_in_order() -> None:
     signals = np.array([[1.0, 1.0]])
     judgement = Judgement(1, Query(text="x"), ("a",), ("b",))
