@@ -60,7 +60,7 @@ def fit_judgements(judged: Sequence[JudgedSignals], base: Scoring) -> JudgedFit:
     asked = {name for one in usable for name in one.names}
     if not any(base.weights[name] > 0 for name in asked):
         raise InvalidRequest(
-            f"all parts of these queries ({', '.join(sorted(asked))}) weigh 0 in the scoring to start from, so "
+            f"all parts of these queries ({', '.join(sorted(asked))}) weigh 0 in the scoring to start from: "
             "there is nothing to fit",
             field="scoring",
         )

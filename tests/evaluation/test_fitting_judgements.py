@@ -100,7 +100,7 @@ def test_a_scoring_without_weight_for_what_was_asked_is_refused() -> None:
     generator = np.random.default_rng(0)
     cases = [judged(generator, "text_image") for _ in range(LEAST_JUDGEMENTS)]
     none = replace(shipped_scoring(), weights={**shipped_scoring().weights, **dict.fromkeys(NAMES, 0.0)})
-    with pytest.raises(InvalidRequest, match="text_entity, text_image.*weigh 0"):
+    with pytest.raises(InvalidRequest, match=r"text_entity, text_image.*weigh 0"):
         fit_judgements(cases, none)
 
 
