@@ -31,10 +31,12 @@ def explain(path: Path, question: Question, answer: Any, kept: Kept) -> None:
 
     Raises InvalidRequest when the file cannot be written.
     """
-    from regionsearch.demonstration.explanation import draw_explanation
+    from regionsearch.demonstration.explanation import HITS_SHOWN, draw_explanation
 
-    hits = [_hit(rank, hit, question, kept) for rank, hit in enumerate(answer.hits, start=1)]
-    picture = draw_explanation(_question(question, answer, kept), hits)
+    shown = answer.hits[:HITS_SHOWN]
+    hits = [_hit(rank, hit, question, kept) for rank, hit in enumerate(shown, start=1)]
+    asked = _question(question, answer, kept)
+    picture = draw_explanation(asked, hits, more=len(answer.hits) - len(shown))
     try:
         picture.save(path, "PNG")
     except OSError as error:
@@ -45,6 +47,11 @@ def explain(path: Path, question: Question, answer: Any, kept: Kept) -> None:
 
 def check_writable(path: Path) -> None:
     """Raises InvalidRequest before models load and answers are found that could not be shown."""
+    if path.suffix.lower() not in ("", ".png"):
+        raise InvalidRequest(
+            f"the explanation is a PNG: {path.name!r} would be another kind of picture by its name",
+            field="explain",
+        )
     if path.is_dir():
         raise InvalidRequest(
             f"cannot write the explanation to {str(path)!r}: it is a folder", field="explain"
@@ -61,7 +68,7 @@ def _question(question: Question, answer: Any, kept: Kept) -> ExplainedQuestion:
         text=question.text,
         liked=tuple(_example(one, kept) for one in question.liked),
         disliked=tuple(_example(one, kept) for one in question.disliked),
-        facts=tuple(_facts(question, answer)),
+        facts=tuple(facts_of(question, answer)),
     )
 
 
@@ -152,6 +159,8 @@ def _hit(rank: int, hit: Any, question: Question, kept: Kept) -> ExplainedHit:
                 None if part.entity == entity.index else part.entity,
             )
             for name, part in parts_in_order(hit)
+            # What counts nothing is left out, unless somebody said that it should.
+            if part.weight > 0 or name in question.weights
         ),
         matches=matches,
         entity_arm_rank=hit.entity_arm_rank,
@@ -162,7 +171,8 @@ def _hit(rank: int, hit: Any, question: Question, kept: Kept) -> ExplainedHit:
     )
 
 
-def _facts(question: Question, answer: Any) -> list[str]:
+def facts_of(question: Question, answer: Any) -> list[str]:
+    """What the question says beside its words and pictures, and what the answer says of itself."""
     facts = []
     if question.image is not None:
         facts.append(f"asked with the picture {question.image.name}")
@@ -182,6 +192,14 @@ def _facts(question: Question, answer: Any) -> list[str]:
             facts.append(f"{which}: {_wanted(placement)}")
     facts.extend(f"weight of {name}: {weight:g}" for name, weight in question.weights.items())
     facts.extend(f"{name.replace('_', ' ')}: {value}" for name, value in question.said().items())
+    if question.rerank is not None:
+        facts.append(f"read again: {question.rerank.replace('_', ' ')}")
+    if question.per_kind_weights:
+        facts.append("weights fitted for this kind of question alone")
+    if question.include_self:
+        facts.append("its own image and examples may be among the hits")
+    if question.page_token:
+        facts.append("hits that follow those of another answer: ranks count from its end")
     versions = {"background": answer.background, "calibration": answer.calibration}
     facts.append(", ".join(f"{name} {version}" for name, version in versions.items() if version))
     return facts

@@ -66,7 +66,7 @@ def _draw_row(sheet: Pillow.Image, answer: JudgedAnswer, top: int) -> None:
     _draw_query(sheet, answer, left, y)
     y += QUERY[1] + 9
     room = QUERY[0]
-    for line in wrapped(draw, said_by(answer.question), 15, room)[:2]:
+    for line in wrapped(draw, said_by(answer.question), 15, room, most=2):
         draw.text((left, y), line, font=font(15), fill=INK)
         y += 19
     left += QUERY[0] + 2 * GAP
@@ -157,8 +157,9 @@ def said_by(question: SheetQuestion) -> str:
         said.append("this entity, by its id")
     if question.text is not None and (question.photo is not None or question.own):
         said.append(f"“{question.text}”")
-    if question.liked or question.disliked:
-        said.append(f"{len(question.liked)} liked, {len(question.disliked)} disliked")
+    for examples, feeling in ((question.liked, "liked"), (question.disliked, "disliked")):
+        if examples:
+            said.append(f"{len(examples)} {feeling}")
     if question.place is not None:
         said.append(f"in the {question.place.replace('_', ' ')}")
     if question.min_area is not None:

@@ -124,12 +124,12 @@ def _draw_query(sheet: Pillow.Image, draw: ImageDraw.ImageDraw, answer: Answer, 
     y = top + PICTURE_HEIGHT + 12
     draw_pill(draw, question.kind, left, y)
     y += 32
-    for line in wrapped(draw, drawable(caption(question)), 17, room)[:2]:
+    for line in wrapped(draw, drawable(caption(question)), 17, room, most=2):
         draw.text((left, y), line, font=font(17), fill=INK)
         y += 23
     outcome = verdict(answer)
     if outcome is not None:
-        for line in wrapped(draw, drawable(outcome), _QUIET_FONT, room)[:2]:
+        for line in wrapped(draw, drawable(outcome), _QUIET_FONT, room, most=2):
             draw.text((left, y + 3), line, font=font(_QUIET_FONT), fill=QUIET)
             y += PART_LINE
 

@@ -44,8 +44,18 @@ REGION_COLOURS: tuple[Colour, ...] = (
     (90, 170, 255),
     (255, 110, 90),
     (190, 220, 40),
+    (255, 120, 190),
+    (30, 130, 60),
+    (150, 100, 40),
+    (70, 70, 220),
+    (170, 20, 60),
+    (130, 240, 255),
 )
-"""By the ordinal of the region; a seventh takes the first again. Numbers stand beside them."""
+"""By the ordinal of the region; a thirteenth takes the first again. Numbers stand beside them."""
+OTHER: Colour = (245, 245, 245)
+"""Outlines of further matching entities: white, and below those of the regions."""
+HITS_SHOWN = 24
+"""A picture of more would be taller than many programs show."""
 
 # Everything below is in pixels of the sheet.
 MARGIN = 36
@@ -62,7 +72,9 @@ HEADER = 84
 EXAMPLES_SHOWN = 4
 
 _NO_PIXELS = (120, 126, 136)
+_NUMBER_RADIUS = 10
 _SMALL, _TEXT, _LARGE, _TITLE = 13, 15, 20, 30
+_OTHERS_A_LINE = 4
 # Left edges, or right edges where a number ends, within a chart.
 _RAW_END, _BAR_START, _BAR_END, _SD_END, _WEIGHT_END, _ADDS_END = 144, 160, 296, 348, 400, CHART_WIDTH
 
@@ -80,8 +92,13 @@ class _Axis:
         return _BAR_START + (_BAR_END - _BAR_START) * (held - self.least) / (self.most - self.least)
 
 
-def draw_explanation(question: ExplainedQuestion, hits: Sequence[ExplainedHit]) -> Pillow.Image:
-    """An RGB picture as wide as two cards; its height follows from the question and the hits."""
+def draw_explanation(
+    question: ExplainedQuestion, hits: Sequence[ExplainedHit], *, more: int = 0
+) -> Pillow.Image:
+    """An RGB picture as wide as two cards; its height follows from the question and the hits.
+
+    more: hits that the answer has beside these, which are not drawn.
+    """
     width = 2 * MARGIN + COLUMNS * CARD_WIDTH + (COLUMNS - 1) * GAP
     numbered = _numbered(question, hits)
     axis = _axis(hits)
@@ -89,7 +106,7 @@ def draw_explanation(question: ExplainedQuestion, hits: Sequence[ExplainedHit]) 
     heights = [max(map(_card_height, row)) for row in rows]
     question_height = _question_height(question)
     height = HEADER + question_height + sum(heights) + GAP * (len(heights) or 1) + MARGIN
-    height += LINE if not hits else 0
+    height += LINE if more or not hits else 0
     sheet = Pillow.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((MARGIN, 28), "RegionSearch", font=font(_TITLE), fill=INK, stroke_width=0.5)
@@ -104,6 +121,9 @@ def draw_explanation(question: ExplainedQuestion, hits: Sequence[ExplainedHit]) 
             left = MARGIN + column * (CARD_WIDTH + GAP)
             _draw_card(sheet, hit, left, top, row_height, axis, numbered)
         top += row_height + GAP
+    if more:
+        rest = f"and {more} more, which the table and --json list"
+        draw.text((MARGIN, top), rest, font=font(_TEXT), fill=QUIET)
     return sheet
 
 
@@ -133,7 +153,8 @@ def _drawn(picture: Pictured, within: tuple[int, int], numbered: bool) -> Pillow
         photo = Image(np.full((size[1], size[0], 3), _NO_PIXELS, dtype=np.uint8))
     else:
         photo = picture.photo
-    outlines = [(mask, colour_of(region)) for region, mask in picture.outlines]
+    outlines = [(mask, OTHER) for mask in picture.others]
+    outlines += [(mask, colour_of(region)) for region, mask in picture.outlines]
     shown = photo_with_outlines(photo, within, outlines)
     scale = (shown.width / picture.width, shown.height / picture.height)
     for region, prompt in picture.prompts:
@@ -143,8 +164,10 @@ def _drawn(picture: Pictured, within: tuple[int, int], numbered: bool) -> Pillow
         corners = (box.x0 * shown.width, box.y0 * shown.height, box.x1 * shown.width, box.y1 * shown.height)
         _dashed_box(draw, tuple(map(round, corners)), colour_of(region))
     if numbered:
+        taken: list[tuple[float, float]] = []
         for region, mask in picture.outlines:
-            _draw_number(draw, region, _middle_of(mask, shown.size), shown.size)
+            taken.append(_free_place(_middle_of(mask, shown.size), taken, shown.size))
+            _disc(draw, str(region + 1), *taken[-1], _NUMBER_RADIUS, colour_of(region))
     if picture.photo is None:
         note = "no pixels kept"
         length = draw.textlength(note, font=font(_SMALL))
@@ -175,13 +198,23 @@ def _middle_of(mask: Mask, size: tuple[int, int]) -> tuple[float, float]:
     return box.x0 * size[0] / mask.width, box.y0 * size[1] / mask.height
 
 
-def _draw_number(
-    draw: ImageDraw.ImageDraw, region: int, at: tuple[float, float], size: tuple[int, int]
-) -> None:
-    """A disc with the region's number, whole within the picture."""
-    radius = 10
-    x, y = (min(max(along, radius + 2), side - radius - 2) for along, side in zip(at, size, strict=True))
-    _disc(draw, str(region + 1), x, y, radius, colour_of(region))
+def _free_place(
+    wanted: tuple[float, float], taken: Sequence[tuple[float, float]], size: tuple[int, int]
+) -> tuple[float, float]:
+    """Where a number's disc is whole within the picture and covers no other: the nearest such place on
+    rings around the wanted one, and that itself in a picture too small for all."""
+    edge = _NUMBER_RADIUS + 2
+
+    def within(x: float, y: float) -> tuple[float, float]:
+        return (min(max(x, edge), size[0] - edge), min(max(y, edge), size[1] - edge))
+
+    places = [within(*wanted)]
+    for away in range(edge, max(size), edge):
+        for turn in range(12):
+            angle = turn * math.pi / 6
+            places.append(within(wanted[0] + away * math.cos(angle), wanted[1] + away * math.sin(angle)))
+    free = (place for place in places if all(math.dist(place, other) >= 2 * edge - 2 for other in taken))
+    return next(free, places[0])
 
 
 def _disc(draw: ImageDraw.ImageDraw, text: str, x: float, y: float, radius: float, colour: Colour) -> None:
@@ -211,7 +244,7 @@ def _draw_question(
         left += QUESTION_PICTURE[0] + 28
     room = width - MARGIN - PADDING - left
     if question.text:
-        lines = wrapped(draw, drawable(f"“{question.text}”"), 26, room)[:2]
+        lines = wrapped(draw, drawable(f"“{question.text}”"), 26, room, most=2)
         for line in lines:
             draw.text((left, y), line, font=font(26), fill=INK)
             y += 33
@@ -233,7 +266,7 @@ def _draw_question(
 
 
 def _card_height(hit: ExplainedHit) -> int:
-    chart = LINE * (len(_rows(hit)) + 2) + 8 + 20 * len(_notes(hit))
+    chart = LINE * (len(_rows(hit)) + 2) + 8 + 20 * len(notes_of(hit))
     return 2 * PADDING + 34 + max(HIT_PICTURE[1], chart)
 
 
@@ -299,7 +332,7 @@ def _draw_chart(draw: ImageDraw.ImageDraw, hit: ExplainedHit, left: int, top: in
     draw.text((left + _BAR_END + 12, y + 2), "sum", font=font(_SMALL), fill=QUIET)
     _number(draw, _signed(total), left + _ADDS_END, y + 2, INK)
     y += LINE + 6
-    for region, note in _notes(hit):
+    for region, note in notes_of(hit):
         x: float = left
         if region is not None:
             _disc(draw, str(region + 1), left + 8, y + 8, 8, colour_of(region))
@@ -310,7 +343,7 @@ def _draw_chart(draw: ImageDraw.ImageDraw, hit: ExplainedHit, left: int, top: in
         y += 20
 
 
-def _notes(hit: ExplainedHit) -> list[tuple[int | None, str]]:
+def notes_of(hit: ExplainedHit) -> list[tuple[int | None, str]]:
     """(region, line) below the chart."""
     notes: list[tuple[int | None, str]] = []
     if len(hit.matches) > 1:
@@ -318,9 +351,18 @@ def _notes(hit: ExplainedHit) -> list[tuple[int | None, str]]:
             (match.region, f"entity {match.entity}: cosine {match.raw:.3f}, {match.standardised:+.2f} sd")
             for match in hit.matches
         ]
-    elsewhere = [f"{part.name} on entity {part.entity}" for part in hit.parts if part.entity is not None]
-    if elsewhere:
-        notes.append((None, f"measured elsewhere: {', '.join(elsewhere)}"))
+    for start in range(0, len(hit.others), _OTHERS_A_LINE):
+        also = hit.others[start : start + _OTHERS_A_LINE]
+        said_of = ", ".join(f"entity {entity} ({score:.2f})" for entity, score in also)
+        notes.append((None, f"{'also' if start == 0 else 'and'}: {said_of}"))
+    elsewhere: dict[int, list[str]] = {}
+    for part in hit.parts:
+        if part.entity is not None:
+            elsewhere.setdefault(part.entity, []).append(part.name)
+    # A line for each entity: several do not fit beside each other.
+    notes += [
+        (None, f"measured on entity {entity}: {', '.join(names)}") for entity, names in elsewhere.items()
+    ]
     ranks = (("entity arm", hit.entity_arm_rank), ("global arm", hit.global_arm_rank))
     said = (f"{arm}: {'not among its candidates' if rank is None else f'rank {rank}'}" for arm, rank in ranks)
     notes.append((None, " · ".join(said)))

@@ -56,8 +56,13 @@ def shortened(draw: ImageDraw.ImageDraw, text: str, size: int, room: float) -> s
     return "…"
 
 
-def wrapped(draw: ImageDraw.ImageDraw, text: str, size: int, room: float) -> list[str]:
-    """Lines of at most `room` pixels, broken between words; a word that is too long loses its middle."""
+def wrapped(
+    draw: ImageDraw.ImageDraw, text: str, size: int, room: float, most: int | None = None
+) -> list[str]:
+    """Lines of at most `room` pixels, broken between words; a word that is too long loses its middle.
+
+    Of more than `most` lines the last that is kept ends in an ellipsis.
+    """
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -67,7 +72,12 @@ def wrapped(draw: ImageDraw.ImageDraw, text: str, size: int, room: float) -> lis
             lines.append(shortened(draw, word, size, room))
         else:
             lines[-1] = shortened(draw, word, size, room)
-    return lines
+    if most is None or len(lines) <= most:
+        return lines
+    last = lines[most - 1]
+    while last and draw.textlength(f"{last}…", font=font(size)) > room:
+        last = last[:-1]
+    return [*lines[: most - 1], f"{last.rstrip()}…"]
 
 
 @cache

@@ -73,6 +73,8 @@ def test_a_question_says_what_its_picture_does_not() -> None:
     )
     assert said_by(question) == "a click, “red”, in the left half"
     assert said_by(SheetQuestion(text="red", relevant=("x",))) == "words alone"
+    assert said_by(SheetQuestion(liked=("a.jpg", "b.jpg"), relevant=("x",))) == "2 liked"
+    assert said_by(SheetQuestion(text="red", disliked=("a.jpg",), relevant=("x",))) == "“red”, 1 disliked"
 
 
 def plan_file(folder: Path, **changes: object) -> Path:
