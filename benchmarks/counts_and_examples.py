@@ -8,7 +8,8 @@ Indexes the photos with automatic entities and asks for every class by name.
 Counts: the answer to `min_count` k for k from 1 to 5 says how many such things the engine sees in each photo.
 Judged on the photos that hold the class with boxes of at least 1% of the photo: how often the number is right
 (5 and more are one number), and how well two or more are told from one: the area under the curve, and the
-shares of photos with several and with one that `min_count=2` lets through.
+shares of photos with several and with one that a strict `min_count=2` lets through; and how well photos with
+several are ranked by the words alone, with `min_count=2`, and with that as a condition.
 
 Examples: of the first 20 answers to the words, the two best right ones are liked and the two best wrong ones
 disliked. Mean average precision over the photos that were not examples, of the words alone and with the
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,31 @@ def judged_counts(engine: SearchEngine, collection: Collection, photos: Annotate
     }
 
 
+def judged_rankings(engine: SearchEngine, collection: Collection, photos: AnnotatedPhotos) -> dict[str, Any]:
+    """How well photos with several things are ranked: by words, with `min_count` 2, and strictly so. Of
+    classes that some photos hold one of and others several."""
+    everything = min(Limits().hits, collection.stats.images)
+    precisions: dict[str, list[float]] = {}
+    for name in photos.classes:
+        held = {
+            image.image_id: sum(thing.box_area >= LEAST_BOX_AREA for thing in image.of_class(name))
+            for image in photos.images
+        }
+        several = frozenset(image_id for image_id, number in held.items() if number >= 2)
+        if not several or not any(number == 1 for number in held.values()):
+            continue
+        asked = {
+            "words": (),
+            "several": (Placement(min_count=2),),
+            "several, strictly": (Placement(min_count=2, strict=True),),
+        }
+        for what, placements in asked.items():
+            query = Query(text=f"a photo of a {name}", placements=placements, limit=everything)
+            order = [hit.image_id for hit in engine.search(collection, query).hits]
+            precisions.setdefault(what, []).append(average_precision(order, several))
+    return _compared(precisions, lambda what: "words")
+
+
 def average_precision(order: Sequence[str], relevant: frozenset[str]) -> float:
     found = [place for place, image_id in enumerate(order, start=1) if image_id in relevant]
     return sum(number / place for number, place in enumerate(found, start=1)) / len(relevant)
@@ -120,12 +146,17 @@ def judged_examples(engine: SearchEngine, collection: Collection, photos: Annota
             hits = engine.search(collection, Query(**said, limit=everything)).hits
             order = [hit.image_id for hit in hits if hit.image_id not in used]
             precisions.setdefault(what, []).append(average_precision(order, frozenset(relevant - used)))
+    return _compared(precisions, _without_examples)
+
+
+def _compared(precisions: Mapping[str, list[float]], base: Callable[[str], str]) -> dict[str, Any]:
+    """base: by what is asked, what it is compared with."""
     return {
         what: {
             "classes": len(values),
             "map": _mean(values),
             "ci95": _interval(values),
-            "gain": _mean(gains := np.subtract(values, precisions[_without_examples(what)])),
+            "gain": _mean(gains := np.subtract(values, precisions[base(what)])),
             "gain_ci95": _interval(gains),
         }
         for what, values in precisions.items()
@@ -160,11 +191,12 @@ def main() -> None:
         engine = SearchEngine(models)
         report = {
             "counts": judged_counts(engine, index.collection, index.photos),
+            "several": judged_rankings(engine, index.collection, index.photos),
             "examples": judged_examples(engine, index.collection, index.photos),
         }
     for what, figure in report["counts"].items():
         print(f"{what:24} {figure:.3f}" if isinstance(figure, float) else f"{what:24} {figure}")
-    for what, figures in report["examples"].items():
+    for what, figures in (*report["several"].items(), *report["examples"].items()):
         low, high = figures["ci95"]
         least, most = figures["gain_ci95"]
         print(

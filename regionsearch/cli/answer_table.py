@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+WIDEST_ID = 40
+"""Characters that the ids of a table share; a longer one moves its own line alone."""
 
-def table_of(answer: dict[str, Any]) -> str:
+
+def table_of(answer: dict[str, Any], *, nothing: str = "nothing found", later_page: bool = False) -> str:
     """From the JSON of an answer: a line for each used region, one or more for each hit. Parts that count
-    nothing are left out."""
+    nothing are left out. nothing: what is said where there is no hit. later_page: the answer goes on from one
+    before, which nobody counted."""
     lines = []
     for number, region in enumerate(answer["regions"], start=1):
         which = f"region {number}" if len(answer["regions"]) > 1 else "region"
         lines.append(f"{which} used: box {_box(region['box'])}, {region['area']:.1%} of the picture")
     if not answer["hits"]:
-        lines.append("nothing found: no other image of the collection matches")
-    width = max((len(hit["image_id"]) for hit in answer["hits"]), default=0)
+        lines.append(nothing)
+    elif later_page:
+        lines.append("a later page: its hits are numbered from 1 again")
+    lengths = (len(hit["image_id"]) for hit in answer["hits"])
+    width = max((length for length in lengths if length <= WIDEST_ID), default=0)
     for rank, hit in enumerate(answer["hits"], start=1):
         lines.extend(_hit_lines(rank, hit, width))
     if answer["next_page_token"]:

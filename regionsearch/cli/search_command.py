@@ -12,6 +12,7 @@ from regionsearch.cli.answer_json import answer_to_json
 from regionsearch.cli.answer_table import table_of
 from regionsearch.cli.arguments import refuse_runtime_options
 from regionsearch.cli.asking import Asked, asked
+from regionsearch.cli.nothing_found import nothing_found
 from regionsearch.cli.question import Question, check_question, question_of
 from regionsearch.cli.question_lines import question_from_line, read_lines
 from regionsearch.cli.search_options import add_options
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         json.dump(document, sys.stdout)
         print()
     else:
-        print(table_of(document))
+        print(table_of(document, nothing=nothing_found(question), later_page=bool(question.page_token)))
     return 0
 
 
@@ -83,8 +84,8 @@ def _run_batch(arguments: argparse.Namespace) -> int:
             print(json.dumps(document), flush=True)
     if refused:
         named = ", ".join(map(str, refused[:10])) + (", ..." if len(refused) > 10 else "")
-        print(
         where = f"{'lines' if len(refused) > 1 else 'line'} {named}"
+        print(
             f"regionsearch search: {len(refused)} of {len(lines)} questions were refused, in {where}",
             file=sys.stderr,
         )

@@ -87,7 +87,8 @@ class Placement:
     fraction of the frame's sides, above 0, at most 1; None: 0.1.
     min_area, max_area: mask over image, 0 to 1. label: exactly; other entities do not match.
     min_count, max_count: of such entities in the image, 1 at least.
-    strict: entities that lie elsewhere or are of another size do not match; otherwise they score less.
+    strict: entities that lie elsewhere or are of another size do not match, nor images with another number;
+    otherwise they score less. label, and a count beside it, are always strict.
     """
 
     part: FramePart | None = None

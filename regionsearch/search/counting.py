@@ -28,8 +28,9 @@ high nor too low on average; wider windows count twice too many (docs/counts-and
 OVERLAPPING = 0.3
 """Share of the smaller of two boxes that lies in the other from which both are taken for one thing."""
 ROUNDING = 1e-9
-LEAST_COUNT_AGREEMENT = 0.5
-"""A number that is seen wrong as often as right must not weigh what a place does."""
+LEAST_COUNT_AGREEMENT = 0.9
+"""A number that is seen wrong nearly as often as right must not weigh what a place does: the lower, the more
+right photos it cost (docs/counts-and-examples.md)."""
 
 
 def wants_count(placement: Placement) -> bool:

@@ -114,7 +114,7 @@ def test_a_number_is_a_condition_with_a_label_or_by_request() -> None:
     assert not counts_softly(Placement(part="left"))
 
 
-def test_another_number_lowers_the_agreement_the_further_it_is_off_and_never_below_a_half() -> None:
+def test_another_number_lowers_the_agreement_the_further_it_is_off_and_never_below_the_least() -> None:
     agreed = count_agreement(Placement(min_count=4, max_count=8), np.array([1, 2, 3, 4, 8, 16, 1024]))
     assert agreed[3:5].tolist() == [1.0, 1.0]
     assert agreed[0] < agreed[1] < agreed[2] < 1.0

@@ -278,16 +278,19 @@ def test_size_and_number_are_conditions(collection: Collection, engine: SearchEn
 def test_a_number_without_a_label_lowers_scores_and_is_a_condition_only_by_request(
     collection: Collection, engine: SearchEngine
 ) -> None:
-    def asked(**placement: Any) -> list[str]:
-        placements = (Placement(**placement),) if placement else ()
-        return ids(engine.search(collection, Query(text="red", placements=placements, limit=10)))
+    def asked(**placement: Any) -> Answer:
+        query = Query(text="red", placements=(Placement(**placement),), limit=10)
+        return engine.search(collection, query)
 
-    several = {"two reds", "three reds"}
     # Two things that are equally unlike what is asked look alike too.
-    assert set(asked(min_count=2, strict=True)) == several | {"blue-green"}
-    assert set(asked(min_count=2)) == set(asked())
-    assert set(asked(min_count=2)[:2]) == several
-    assert not set(asked(max_count=1)[:3]) & several
+    several = {"two reds", "three reds", "blue-green"}
+    assert set(ids(asked(min_count=2, strict=True))) == several
+    for wanted, agreeing in (({"min_count": 2}, several), ({"max_count": 1}, set(PICTURES) - several)):
+        agreements = {hit.image_id: hit.parts["placement"].raw for hit in asked(**wanted).hits}
+        assert set(agreements) == set(PICTURES)
+        assert {image_id for image_id, agreed in agreements.items() if agreed == 1} == agreeing
+    three = {hit.image_id: hit.parts["placement"].raw for hit in asked(min_count=3).hits}
+    assert 1 == three["three reds"] > three["two reds"] > three["red"] > 0.5
 
 
 def test_a_ready_vector_can_be_placed_too(collection: Collection, engine: SearchEngine) -> None:

@@ -137,7 +137,7 @@ def test_a_placement_says_how_large_and_how_many_and_what_it_is_called(service: 
     assert asked(min_count=3, strict=True).hits == ()
     three = asked(min_count=3)
     assert len(three.hits) == 12
-    assert all(0.5 <= hit.parts["placement"].raw < 1 for hit in three.hits)
+    assert all(0.9 <= hit.parts["placement"].raw < 1 for hit in three.hits)
     assert all("placement" not in hit.parts for hit in asked(max_count=2, strict=True).hits)
     assert asked(label="dog").hits == ()
 
