@@ -146,6 +146,7 @@ def _hit(rank: int, hit: Any, question: Question, kept: Kept) -> ExplainedHit:
             photo,
             outlines if len(outlines) > 1 else ((0, entity.mask),),
             wanted=tuple(wanted),
+            others=tuple(match.entity.mask for match in hit.entities),
         ),
         rank=rank,
         score=hit.score,
@@ -168,6 +169,7 @@ def _hit(rank: int, hit: Any, question: Question, kept: Kept) -> ExplainedHit:
         reread=None
         if again is None
         else ExplainedPart("read again", again.raw, again.standardised, again.weight),
+        others=tuple((match.entity.index, match.score) for match in hit.entities),
     )
 
 
@@ -186,12 +188,17 @@ def facts_of(question: Question, answer: Any) -> list[str]:
     for number, region in enumerate(answer.regions, start=1):
         which = f"region {number}" if len(answer.regions) > 1 else "region"
         facts.append(f"{which} used: {region.mask.area:.1%} of the picture")
+    prompts = [region.prompt for region in answer.regions if region.prompt is not None]
+    if any(not point.positive for prompt in prompts for point in prompt.points):
+        facts.append("a white point with a minus: what is meant lies beside it")
     for number, placement in enumerate(question.placements, start=1):
         which = f"match {number}" if len(question.placements) > 1 else "the match"
         if placement:
             facts.append(f"{which}: {_wanted(placement)}")
     facts.extend(f"weight of {name}: {weight:g}" for name, weight in question.weights.items())
     facts.extend(f"{name.replace('_', ' ')}: {value}" for name, value in question.said().items())
+    if question.all_entities:
+        facts.append("outlined in white: further entities that match")
     if question.rerank is not None:
         facts.append(f"read again: {question.rerank.replace('_', ' ')}")
     if question.per_kind_weights:

@@ -7,7 +7,9 @@ from PIL import Image as Pillow
 from regionsearch.demonstration.answers import Answer, Found
 from regionsearch.demonstration.outlines import (
     ASKED,
+    ASKED_FURTHER,
     FOUND,
+    FOUND_FURTHER,
     photo_with_outline,
     photo_with_outlines,
     photo_with_prompt,
@@ -28,11 +30,11 @@ def question_picture(
     shown = photo_with_prompt(question.picture, within, question.region, answer.used, pixel_ratio=pixel_ratio)
     scale = (shown.width / question.picture.width, shown.height / question.picture.height)
     for region in question.further:
-        shown = with_prompt(shown, region, scale, ASKED, pixel_ratio=pixel_ratio)
+        shown = with_prompt(shown, region, scale, ASKED_FURTHER, pixel_ratio=pixel_ratio)
     return shown
 
 
 def hit_picture(hit: Found, within: tuple[int, int], *, pixel_ratio: float = 1.0) -> Pillow.Image:
     """The photo that was found, likewise, with everything that matched outlined."""
-    outlines = [(mask, FOUND) for mask in (hit.mask, *hit.others)]
+    outlines = [(mask, FOUND_FURTHER) for mask in hit.others] + [(hit.mask, FOUND)]
     return photo_with_outlines(hit.photo, within, outlines, pixel_ratio=pixel_ratio)

@@ -28,6 +28,7 @@ from regionsearch.demonstration.paper import (
     wrapped,
 )
 from regionsearch.demonstration.wording import (
+    HOW_TO_READ,
     SheetFacts,
     badge,
     caption,
@@ -82,7 +83,9 @@ def _draw_header(draw: ImageDraw.ImageDraw, facts: SheetFacts, width: int) -> No
     draw.text((MARGIN, 34), "RegionSearch", font=font(_TITLE_FONT), fill=INK, stroke_width=0.6)
     room = width - 2 * MARGIN
     line = shortened(draw, str(facts), _FONT, room)
-    draw.text((MARGIN, 88), line, font=font(_FONT), fill=QUIET)
+    draw.text((MARGIN, 86), line, font=font(_FONT), fill=QUIET)
+    meaning = shortened(draw, HOW_TO_READ, _QUIET_FONT, room)
+    draw.text((MARGIN, 109), meaning, font=font(_QUIET_FONT), fill=QUIET)
     right: float = width - MARGIN
     for text, colour in (("matched entity", FOUND), ("what was asked with", ASKED)):
         length = draw.textlength(text, font=font(_FONT))

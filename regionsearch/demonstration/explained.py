@@ -14,7 +14,8 @@ class Pictured:
 
     width, height: of the picture that masks and boxes speak of, pixels. photo: None when no pixels are
     kept; otherwise at any size. outlines: (ordinal of the region, mask). wanted: for each placement with a
-    box (ordinal of the region, the box as fractions of the sides).
+    box (ordinal of the region, the box as fractions of the sides). others: masks of further matching
+    entities.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Pictured:
     outlines: tuple[tuple[int, Mask], ...] = ()
     prompts: tuple[tuple[int, RegionPrompt], ...] = ()
     wanted: tuple[tuple[int, Box], ...] = ()
+    others: tuple[Mask, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +65,7 @@ class ExplainedMatch:
 @dataclass(frozen=True, eq=False)
 class ExplainedHit:
     """rank: from 1. score: 0 to 1. entity: the matched one in words. entity_arm_rank, global_arm_rank: from
-    1, None where the arm did not bring the image."""
+    1, None where the arm did not bring the image. others: (index, score) of further matching entities."""
 
     picture: Pictured
     rank: int
@@ -74,3 +76,4 @@ class ExplainedHit:
     entity_arm_rank: int | None = None
     global_arm_rank: int | None = None
     reread: ExplainedPart | None = None
+    others: tuple[tuple[int, float], ...] = ()

@@ -52,8 +52,6 @@ REGION_COLOURS: tuple[Colour, ...] = (
     (130, 240, 255),
 )
 """By the ordinal of the region; a thirteenth takes the first again. Numbers stand beside them."""
-OTHER: Colour = (245, 245, 245)
-"""Outlines of further matching entities: white, and below those of the regions."""
 HITS_SHOWN = 24
 """A picture of more would be taller than many programs show."""
 
@@ -153,9 +151,8 @@ def _drawn(picture: Pictured, within: tuple[int, int], numbered: bool) -> Pillow
         photo = Image(np.full((size[1], size[0], 3), _NO_PIXELS, dtype=np.uint8))
     else:
         photo = picture.photo
-    outlines = [(mask, OTHER) for mask in picture.others]
-    outlines += [(mask, colour_of(region)) for region, mask in picture.outlines]
-    shown = photo_with_outlines(photo, within, outlines)
+    outlines = [(mask, colour_of(region)) for region, mask in picture.outlines]
+    shown = photo_with_outlines(photo, within, outlines, beside=picture.others)
     scale = (shown.width / picture.width, shown.height / picture.height)
     for region, prompt in picture.prompts:
         shown = with_prompt(shown, prompt, scale, colour_of(region))
@@ -219,7 +216,9 @@ def _free_place(
 
 def _disc(draw: ImageDraw.ImageDraw, text: str, x: float, y: float, radius: float, colour: Colour) -> None:
     draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour, outline=(10, 14, 20), width=1)
-    draw.text((x, y), text, font=font(_SMALL), fill=(10, 14, 20), anchor="mm", stroke_width=0.3)
+    lightness = sum(weight * level for weight, level in zip((0.3, 0.59, 0.11), colour, strict=True))
+    ink = (10, 14, 20) if lightness > 110 else (255, 255, 255)
+    draw.text((x, y), text, font=font(_SMALL), fill=ink, anchor="mm", stroke_width=0.3)
 
 
 def _question_height(question: ExplainedQuestion) -> int:

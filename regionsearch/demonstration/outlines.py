@@ -20,10 +20,16 @@ ASKED: Colour = (255, 176, 0)
 """Outlines of what was pointed at: amber."""
 FOUND: Colour = (0, 214, 180)
 """Outlines of what was found: turquoise; the two differ for colour-blind eyes too, in lightness."""
+ASKED_FURTHER: Colour = (255, 110, 90)
+"""Of a second region that was pointed at: coral."""
+FOUND_FURTHER: Colour = (214, 120, 255)
+"""Of what that one was matched to: violet."""
 
 _SIGMA = 1.5
 _MARGIN = 6
 _DIMMED = 0.55
+_DARK: Colour = (10, 14, 20)
+_BESIDE: Colour = (245, 245, 245)
 
 # A blurred straight edge is the normal distribution's integral over the distance from it, so its
 # inverse turns the blurred mask into distances, and distances into a line with soft edges.
@@ -60,9 +66,13 @@ def photo_with_outlines(
     within: tuple[int, int],
     outlines: Sequence[tuple[Mask, Colour]],
     *,
+    beside: Sequence[Mask] = (),
     pixel_ratio: float = 1.0,
 ) -> Pillow.Image:
-    """As `photo_with_outline`, for any number of masks of the photo's proportions, each in its colour."""
+    """As `photo_with_outline`, for any number of masks of the photo's proportions, each in its colour.
+
+    beside: masks that get a thin white outline below those, and stay as dim as the rest.
+    """
     size = fitted_size(photo.width, photo.height, within)
     shown = Pillow.fromarray(photo.pixels).resize(size, Pillow.Resampling.LANCZOS)
     if not outlines:
@@ -70,8 +80,10 @@ def photo_with_outlines(
     drawn = [(*_distances(mask, size, pixel_ratio), colour) for mask, colour in outlines]
     bright = np.max([inside for _, inside, _ in drawn], axis=0)
     pixels = np.asarray(shown, dtype=np.float32) * (_DIMMED + (1 - _DIMMED) * bright[..., None])
-    for distance, _, colour in drawn:
-        for half_width, ink, strength in ((2.6, (10, 14, 20), 0.55), (1.5, colour, 1.0)):
+    lines = [(_distances(mask, size, pixel_ratio)[0], _BESIDE, 0.5) for mask in beside]
+    lines += [(distance, colour, 1.5) for distance, _, colour in drawn]
+    for distance, colour, width in lines:
+        for half_width, ink, strength in ((width + 1.1, _DARK, 0.55), (width, colour, 1.0)):
             line = np.clip(half_width + 0.5 / pixel_ratio - np.abs(distance), 0, 1) * strength
             pixels += (np.array(ink, dtype=np.float32) - pixels) * line[..., None]
     return Pillow.fromarray(np.clip(pixels + 0.5, 0, 255).astype(np.uint8))
@@ -145,12 +157,21 @@ def _draw_box(
 def _with_point(
     shown: Pillow.Image, point: Point, scale: tuple[float, float], colour: Colour, pixel_ratio: float
 ) -> Pillow.Image:
-    """A disc at the point, drawn by distance so that its edge is soft; a negative point is hollow."""
+    """A disc at the point, drawn by distance so that its edge is soft; a negative point is white, with a
+    wider dark ring and a dark minus in it, to be seen on snow."""
     rows, columns = np.mgrid[0 : shown.height, 0 : shown.width].astype(np.float32)
-    away = np.hypot(columns + 0.5 - point.x * scale[0], rows + 0.5 - point.y * scale[1]) / pixel_ratio
+    right = (columns + 0.5 - point.x * scale[0]) / pixel_ratio
+    down = (rows + 0.5 - point.y * scale[1]) / pixel_ratio
+    away = np.hypot(right, down)
     pixels = np.asarray(shown, dtype=np.float32)
-    middle: Colour = colour if point.positive else (255, 255, 255)
-    for radius, ink in ((9.0, (10, 14, 20)), (8.0, (255, 255, 255)), (5.5, middle)):
-        cover = np.clip((radius - away) * math.sqrt(pixel_ratio) + 0.5, 0, 1)[..., None]
+    white: Colour = (255, 255, 255)
+    layers: list[tuple[NDArray[np.float32], Colour]]
+    if point.positive:
+        layers = [(9.0 - away, _DARK), (8.0 - away, white), (5.5 - away, colour)]
+    else:
+        minus = np.minimum(4.5 - np.abs(right), 1.5 - np.abs(down))
+        layers = [(10.0 - away, _DARK), (7.5 - away, white), (minus, _DARK)]
+    for inside, ink in layers:
+        cover = np.clip(inside * math.sqrt(pixel_ratio) + 0.5, 0, 1)[..., None]
         pixels = pixels + (np.array(ink, dtype=np.float32) - pixels) * cover
     return Pillow.fromarray(np.clip(pixels + 0.5, 0, 255).astype(np.uint8))

@@ -92,7 +92,8 @@ def contact_sheet_page(answers: Sequence[Answer], facts: SheetFacts) -> str:
         *(_article(answer, number) for number, answer in enumerate(answers, start=1)),
         "</main><footer>",
         "A score is a logistic of the weighted sum of the parts; a part is a cosine in standard deviations "
-        "(sd) above what random pairs score. ",
+        "(sd) above what random pairs score. Overlap: pixels that the matched entity and the thing asked "
+        "about share, of all pixels of the two. Of two boxes, the second is coral and its match violet. ",
         "; ".join(f"{escape(name)}: {escape(meaning)}" for name, meaning in PART_MEANING.items()),
         ".</footer></body></html>",
     ]

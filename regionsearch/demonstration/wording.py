@@ -19,6 +19,12 @@ PART_MEANING = {
 
 GOOD_OVERLAP = 0.5
 
+HOW_TO_READ = (
+    "sd: standard deviations above what random pairs score · overlap: pixels that the matched entity and the "
+    "thing asked about share, of all pixels of the two · of two boxes, the second in coral and its match in "
+    "violet"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class SheetFacts:

@@ -16,7 +16,8 @@ import pytest
 from numpy.typing import NDArray
 
 from regionsearch.cli import main
-from regionsearch.cli.answer_json import PARTS
+from regionsearch.cli.answer_json import PARTS, STAGES, answer_to_json
+from regionsearch.cli.answer_table import table_of
 from regionsearch.cli.arguments import example
 from regionsearch.cli.pointed_parts import Said, group
 from regionsearch.cli.question import read_mask
@@ -30,7 +31,7 @@ from regionsearch.ingest.pipeline import EncodedImage, Pipeline
 from regionsearch.ingest.upserting import upsert_images
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.regions import Box, Mask, Point, RegionPrompt, mask_iou
-from regionsearch.search import PART_NAMES, SearchEngine, placement
+from regionsearch.search import PART_NAMES, Answer, SearchEngine, placement, query
 from regionsearch.search.scoring import shipped_scoring
 from regionsearch.serving.address import Address
 from regionsearch.serving.backend import Backend
@@ -429,10 +430,10 @@ def test_a_collection_without_pixels_is_explained_by_outlines(served: Served, tm
         (["--image", "PHOTO", "--polygon", "1,1,9,1,9,9", "--point", "90,60"], "outside the --polygon"),
         (["--image", "PHOTO", "--box", LEFT, "--region"], "--region opens a region"),
         (["--image", "PHOTO", "--region", "--region", "--point", "9,9"], "--region opens a region"),
-        (["--image", "PHOTO", "--point", "20,20", "--refine"], "--refine"),
         (["--text", "x", "--entity", "0"], "--image-id"),
         (["--image", "PHOTO", "--place", "left", "--box", LEFT, "--box", RIGHT], "--place"),
         (["--image", "PHOTO", "--box", LEFT, "--place", "left", "--place", "right"], "twice"),
+        (["--image", "PHOTO", "--point", "20,20", "--refine"], "--refine"),
         (["--image", "PHOTO", "--polygon", "800,800,900,800,900,900"], "120 × 90"),
         (["--text", "x", "--place", "left", "--place-box", "0,0,1,1"], "box"),
         (["--text", "x", "--min-area", "2"], "area"),
@@ -492,6 +493,26 @@ def test_a_value_not_of_its_form_cannot_be_parsed(
 def test_the_parts_of_frame_and_score_are_those_of_the_engine() -> None:
     assert FRAME_PARTS == placement.FRAME_PARTS
     assert PARTS == PART_NAMES
+
+
+def test_a_long_id_moves_its_own_line_alone_and_a_later_page_says_that_it_is_one() -> None:
+    entity = {"index": 0, "label": None, "box": [0, 0, 9, 9]}
+    hit = {"score": 0.5, "parts": {}, "rerank": None, "entity": entity, "matches": [], "entities": []}
+    hit |= {"entity_arm_rank": None, "global_arm_rank": None}
+    hits = [{**hit, "image_id": name} for name in ("a.jpg", "longer.jpg", "x" * 200)]
+    answer = {"regions": [], "hits": hits, "next_page_token": "", "timing_ms": {}}
+    starts = [line.index("entity") for line in table_of(answer).splitlines()[:3]]
+    assert starts[0] == starts[1] < 30
+    assert starts[2] > 200
+    assert "numbered" not in table_of(answer)
+    assert table_of(answer, later_page=True).startswith("a later page: its hits are numbered from 1")
+
+
+def test_stages_are_named_in_their_order_whatever_order_they_come_in() -> None:
+    assert STAGES == query.STAGES
+    timing = dict.fromkeys(("later", *reversed(STAGES)), 1.0)
+    told = Answer((), (), timing, "background", "collection")
+    assert list(answer_to_json(told)["timing_ms"]) == [*STAGES, "later"]
 
 
 def test_the_table_names_regions_others_and_the_next_page(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageDraw
 
-from regionsearch.cli.explaining import facts_of
+from regionsearch.cli.explaining import check_writable, facts_of
 from regionsearch.cli.question import Question
 from regionsearch.demonstration.explained import (
     ExplainedHit,
@@ -18,10 +21,13 @@ from regionsearch.demonstration.explained import (
     ExplainedQuestion,
     Pictured,
 )
-from regionsearch.demonstration.explanation import CHART_WIDTH, draw_explanation, notes_of
+from regionsearch.demonstration.explanation import CHART_WIDTH, _free_place, draw_explanation, notes_of
+from regionsearch.demonstration.outlines import with_prompt
 from regionsearch.demonstration.paper import font, shortened, wrapped
-from regionsearch.regions import Box, Mask
+from regionsearch.errors import InvalidRequest
+from regionsearch.regions import Box, Mask, Point, RegionPrompt
 
+QUESTION = ExplainedQuestion(None, "red", facts=("a fact",))
 SQUARE = Mask.from_box(Box(20, 15, 60, 45), 60, 80)
 PARTS = ("entity", "global", "text_entity", "text_image", "placement", "objectness")
 
@@ -107,3 +113,52 @@ def test_everything_that_was_asked_stands_beside_the_question() -> None:
         "background b1, calibration c1",
     ):
         assert any(said in fact for fact in facts), said
+
+
+def test_numbers_of_regions_cover_no_other_and_stay_within_the_picture() -> None:
+    places: list[tuple[float, float]] = []
+    for _ in range(16):
+        places.append(_free_place((3.0, 50.0), places, (290, 210)))
+    for number, (x, y) in enumerate(places):
+        assert 10 < x < 280
+        assert 10 < y < 200
+        assert all(math.dist((x, y), other) >= 20 for other in places[:number])
+    assert places[0] == (12.0, 50.0)
+    tiny = [_free_place((5.0, 5.0), [(12.0, 12.0)], (24, 24))]
+    assert tiny == [(12, 12)]
+
+
+def test_further_entities_are_listed_and_outlined() -> None:
+    others = tuple((number, 0.5) for number in range(6))
+    alone = hit()
+    listed = replace(alone, others=others)
+    lines = [line for _, line in notes_of(listed)]
+    assert "also: entity 0 (0.50), entity 1 (0.50), entity 2 (0.50), entity 3 (0.50)" in lines
+    assert "and: entity 4 (0.50), entity 5 (0.50)" in lines
+    far = Mask.from_box(Box(2, 2, 12, 12), 60, 80)
+    drawn = draw_explanation(QUESTION, [replace(alone, picture=replace(alone.picture, others=(far,)))])
+    assert np.argwhere(np.asarray(drawn) != np.asarray(draw_explanation(QUESTION, [alone]))).size > 0
+
+
+def test_hits_that_are_not_drawn_are_counted() -> None:
+    few = draw_explanation(QUESTION, [hit()])
+    assert draw_explanation(QUESTION, [hit()], more=56).height > few.height
+
+
+def test_a_negative_point_can_be_seen_on_snow() -> None:
+    snow = Pillow.new("RGB", (60, 60), (255, 255, 255))
+    shown = np.asarray(
+        with_prompt(
+            snow, RegionPrompt((Point(30, 30, positive=False),), Box(0, 0, 60, 60)), (1.0, 1.0), (0, 214, 180)
+        )
+    )
+    assert shown[30, 30].max() < 60  # its minus
+    assert shown[26, 30].min() > 200  # on white
+    assert (shown.max(axis=2) < 60).sum() > 100  # within a dark ring
+
+
+def test_the_explanation_is_a_png_by_its_name(tmp_path: Path) -> None:
+    check_writable(tmp_path / "why.PNG")
+    check_writable(tmp_path / "why")
+    with pytest.raises(InvalidRequest, match=r"'why.jpg'"):
+        check_writable(tmp_path / "why.jpg")
