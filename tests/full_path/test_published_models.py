@@ -132,7 +132,7 @@ def test_a_region_and_an_instruction_find_entities(
     assert sorted(hit["image_id"] for hit in found["hits"]) == ["0.png", "1.png", "2.png"]
     assert found["regions"][0]["box"] == [8, 10, 40, 50]
     for hit in found["hits"]:
-        assert set(hit["parts"]) == {"entity", "global", "text_entity", "text_image"}
+        assert set(hit["parts"]) == {"entity", "global", "text_entity", "text_image", "objectness"}
         assert all(
             np.isfinite(part["raw"]) and -1.001 <= part["raw"] <= 1.001 for part in hit["parts"].values()
         )
