@@ -17,6 +17,7 @@ from regionsearch.demonstration.explained import (
     ExplainedQuestion,
     Pictured,
 )
+from regionsearch.demonstration.wording import drawable
 from regionsearch.errors import ImageNotFound, InvalidRequest
 from regionsearch.regions import Box, Mask, RegionPrompt
 
@@ -207,6 +208,13 @@ def facts_of(question: Question, answer: Any) -> list[str]:
         facts.append("its own image and examples may be among the hits")
     if question.page_token:
         facts.append("hits that follow those of another answer: ranks count from its end")
+    written = [question.text or "", question.image_id or "", *(hit.image_id for hit in answer.hits)]
+    if question.image is not None:
+        written.append(question.image.name)
+    if any("?" in drawable(one.replace("?", "")) for one in written):
+        facts.append(
+            "“?” stands for letters that this picture cannot show: the table has them, by the same ranks"
+        )
     versions = {"background": answer.background, "calibration": answer.calibration}
     facts.append(", ".join(f"{name} {version}" for name, version in versions.items() if version))
     return facts

@@ -252,9 +252,13 @@ def test_each_placement_belongs_to_the_region_before_it(
         assert 0 <= hit["parts"]["placement"]["raw"] <= 1
 
 
-def test_labels_and_counts_are_strict(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+def test_labels_are_strict_and_counts_when_told_so(
+    served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert answer(capsys, served, "--text", "red", "--label", "dog")["hits"] == []
-    assert answer(capsys, served, "--text", "red", "--min-count", "50")["hits"] == []
+    many = ["--text", "red", "--min-count", "50"]
+    assert answer(capsys, served, *many, "--strict-placement")["hits"] == []
+    assert answer(capsys, served, *many)["hits"]
     assert answer(capsys, served, "--text", "red", "--max-count", "50")["hits"]
 
 

@@ -101,7 +101,7 @@ def test_everything_that_was_asked_stands_beside_the_question() -> None:
         min_score=0.2,
         placements=({"part": "left", "min_count": 2},),
     )
-    answer = SimpleNamespace(regions=(), background="b1", calibration="c1")
+    answer = SimpleNamespace(regions=(), hits=(), background="b1", calibration="c1")
     facts = facts_of(question, answer)
     for said in (
         "read again: pairwise",
@@ -162,3 +162,15 @@ def test_the_explanation_is_a_png_by_its_name(tmp_path: Path) -> None:
     check_writable(tmp_path / "why")
     with pytest.raises(InvalidRequest, match=r"'why.jpg'"):
         check_writable(tmp_path / "why.jpg")
+
+
+@pytest.mark.parametrize(
+    ("text", "image_id", "noted"),
+    [("слон", "a.jpg", True), ("a", "日本語.jpg", True), ("who?", "été.jpg", False)],
+)
+def test_letters_that_cannot_be_drawn_are_said_to_stand_in_the_table(
+    text: str, image_id: str, noted: bool
+) -> None:
+    hits = (SimpleNamespace(image_id=image_id),)
+    answer = SimpleNamespace(regions=(), hits=hits, background="b1", calibration="c1")
+    assert any("the table has them" in fact for fact in facts_of(Question(text=text), answer)) == noted
