@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from regionsearch.demonstration.answer_pictures import hit_picture, question_picture
 from regionsearch.demonstration.answers import Answer, Found, Part
 from regionsearch.demonstration.contact_sheet import draw_contact_sheet
 from regionsearch.demonstration.outlines import (
     ASKED,
+    ASKED_FURTHER,
     FOUND,
+    FOUND_FURTHER,
     fitted_size,
     photo_with_outline,
     photo_with_prompt,
@@ -100,6 +103,22 @@ def test_the_sheet_has_a_row_for_each_question_and_room_for_every_hit(answers: l
     pixels = np.asarray(both)
     assert is_near(pixels, FOUND).sum() > 2 * is_near(np.asarray(narrow), FOUND).sum()
     assert is_near(pixels, ASKED, 8).sum() > 400
+
+
+def test_of_two_regions_each_has_its_colour() -> None:
+    other = Mask.from_box(Box(110, 95, 150, 115), 120, 160)
+    hit = np.asarray(hit_picture(replace(found("a.jpg"), others=(other,)), (160, 120)))
+    asked = Question(
+        "two boxes",
+        "both?",
+        GREY,
+        RegionPrompt(box=SQUARE.box()),
+        further=(RegionPrompt(box=other.box()),),
+    )
+    query = question_picture(Answer(asked, (), SQUARE, 1.0), (160, 120))
+    for shown, colours in ((hit, (FOUND, FOUND_FURTHER)), (np.asarray(query), (ASKED, ASKED_FURTHER))):
+        for colour, left in zip(colours, (40, 110), strict=True):
+            assert abs(np.nonzero(is_near(shown, colour))[1].min() - left) <= 3
 
 
 def test_an_answer_without_hits_can_be_drawn(answers: list[Answer]) -> None:
