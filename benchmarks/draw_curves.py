@@ -88,7 +88,8 @@ def _panel(
         if x(weight) - written >= NUMBER_WIDTH:
             written = x(weight)
             parts.append(
-                f'<text x="{written:.1f}" y="{bottom + 18}" text-anchor="middle" font-size="10">{weight:g}</text>'
+                f'<text x="{written:.1f}" y="{bottom + 18}" text-anchor="middle" font-size="10">'
+                f"{weight:g}</text>"
             )
     for kind, colour in zip(kinds, COLOURS, strict=False):
         line = " ".join(f"{x(point['weight']):.1f},{y(point[kind]):.1f}" for point in points)
