@@ -167,7 +167,10 @@ class _Entities:
     def matches(self, place: int) -> Matches:
         start, end = self.starts[place : place + 2]
         own = slice(start, end)
-        log_odds = self.evidence.choice * self.likeness[own]
+        # Pixels tell a thing from its parts, so likeness to them is trusted as far as in the soft maximum;
+        # words resemble the parts of a thing no less than the whole.
+        growth = self.evidence.sharpness if self.regions else self.evidence.choice
+        log_odds = growth * self.likeness[own]
         log_odds = log_odds + self.evidence.objectness * self.log_objectness[own, None]
         if self.agreement is not None:
             log_odds = log_odds + np.log(self.agreement[own] + LEAST_AGREEMENT)

@@ -55,4 +55,5 @@ def test_photos_are_indexed_served_and_found_by_region_and_words(
     assert {"entity", "global", "text_entity", "text_image"} <= set(hits[0].parts)
     # The picture itself holds its own region, with cosine 1.
     assert by_pixels[0].image_id == asked.name
-    assert by_pixels[0].parts["entity"].raw > 0.9999
+    # A soft maximum lies a little below the best cosine; what the region was matched to says that itself.
+    assert by_pixels[0].matches[0].raw > 0.9999

@@ -20,7 +20,7 @@ from regionsearch.ingest.upserting import upsert_images
 from regionsearch.models.embedder import ModelInput
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.regions import Box, Mask, Point, RegionPrompt
-from regionsearch.search import Query, Rerank, SearchEngine
+from regionsearch.search import Query, QueryRegion, Rerank, SearchEngine
 
 COLOURS = [(220, 20, 20), (20, 160, 40), (20, 40, 220)]
 MODELS = ModelRegistry(1)
@@ -63,7 +63,9 @@ def test_both_sides_are_read_in_the_words_of_training(
     collection: Collection, embedder_name: str, region: RegionPrompt, said: str
 ) -> None:
     embedder = MODELS.embedder(embedder_name)
-    query = Query(image=picture(0), region=region, text="the same, but blue", limit=2, rerank=Rerank())
+    query = Query(
+        image=picture(0), regions=(QueryRegion(region),), text="the same, but blue", limit=2, rerank=Rerank()
+    )
     hits = SearchEngine(MODELS).search(collection, query).hits
     inputs = [ModelInput(picture(0), f"<|image_pad|>\nthe same, but blue\n{said}", region)]
     for hit in hits:
@@ -86,7 +88,9 @@ def test_instructed_candidates_are_read_with_the_words_of_the_question(
     embedder = MODELS.embedder(embedder_name)
     region = RegionPrompt(box=Box(8, 10, 40, 40))
     again = Rerank("pairwise_instructed")
-    query = Query(image=picture(0), region=region, text="the same, but blue", limit=2, rerank=again)
+    query = Query(
+        image=picture(0), regions=(QueryRegion(region),), text="the same, but blue", limit=2, rerank=again
+    )
     hits = SearchEngine(MODELS).search(collection, query).hits
     inputs = [ModelInput(picture(0), asked_words([8, 10, 40, 40]), region)]
     for hit in hits:
@@ -114,10 +118,10 @@ def test_a_box_read_again_is_the_stored_signal_and_a_mask_is_asked_as_its_box(
         ("box", RegionPrompt(box=Box(8, 10, 40, 40))),
         ("mask", RegionPrompt(mask=Mask.from_array(corner))),
     ):
-        query = Query(image=picture(0), region=region, limit=2, rerank=Rerank())
+        query = Query(image=picture(0), regions=(QueryRegion(region),), limit=2, rerank=Rerank())
         hits = sorted(SearchEngine(MODELS).search(collection, query).hits, key=lambda hit: hit.image_id)
         readings[name] = [
-            (hit.entity.index, hit.rerank.raw, hit.parts["entity"].raw) for hit in hits if hit.rerank
+            (hit.entity.index, hit.rerank.raw, hit.matches[0].raw) for hit in hits if hit.rerank
         ]
     assert len(readings["box"]) == len(readings["mask"]) == 2
     for (entity, raw, stored), (other, asked, joint) in zip(readings["box"], readings["mask"], strict=True):
@@ -132,4 +136,6 @@ def test_a_region_that_virtue_cannot_read_is_refused_before_anything_is_read(
 ) -> None:
     region = RegionPrompt(points=(Point(20, 20), Point(30, 30)))
     with pytest.raises(NotAccepted, match="point"):
-        SearchEngine(MODELS).search(collection, Query(image=picture(0), region=region, rerank=Rerank()))
+        SearchEngine(MODELS).search(
+            collection, Query(image=picture(0), regions=(QueryRegion(region),), rerank=Rerank())
+        )
