@@ -1,11 +1,11 @@
 """Which entity of an image is shown as the match.
 
-What resembles a question in words most is often a part of the thing that is meant: a face, a wheel, a patch of fur.
+What resembles words most is often a part of the thing that is meant: a face, a wheel, a patch of fur.
 So the shown match is not the entity of highest cosine but the one that is expected to overlap the thing best:
 every entity is taken for the thing with a probability that grows with its likeness and its objectness, and
 the entity with the highest expected intersection over union with it is chosen (a minimum Bayes risk
 decision: overlapping entities that are alike support each other and what encloses them). docs/fitting.md has
-the figures.
+the figures for words; likeness to pixels, which tells a thing from its parts, counts far more.
 """
 
 from __future__ import annotations
