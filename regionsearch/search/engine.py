@@ -41,8 +41,9 @@ from regionsearch.search.second_phase import Scorer
 from regionsearch.search.stopwatch import Stopwatch
 from regionsearch.search.widening import Widening, block_ends
 
-ATTEMPTS = 5
-"""Searches of one query at most, when images vanish from under it."""
+ATTEMPTS = 50
+"""Searches of one query at most, when images vanish from under it. Of a few images that are replaced without
+a pause every third attempt meets one that is gone; five in a row were seen once in some hundred queries."""
 Texts = Mapping[str, NDArray[np.float32]]
 """Vectors of texts that were embedded before, by their words."""
 
