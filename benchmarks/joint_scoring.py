@@ -19,9 +19,7 @@ the median of the thread's own processor time.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -35,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.repeated_photos import drawn_images, photographed, repeated, with_noise
+from benchmarks.reports import hand_out, machine
 from regionsearch.collection import Collection, DataDirectory, ImageRecord
 from regionsearch.ingest import collection_spec
 from regionsearch.models.embedder import SignalBackground
@@ -352,18 +351,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "sets": options.sets,
         "photos": [str(folder) for folder in options.photos],
         "load": [load, os.getloadavg()[0]],
-        "machine": {
-            "processor": platform.machine(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-        },
+        "machine": machine(),
         "kinds": found,
     }
-    print(table(report))
-    if options.json is not None:
-        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    else:
-        print(json.dumps(report))
+    hand_out(report, table(report), options.json)
     return 0
 
 

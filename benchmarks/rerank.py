@@ -1,6 +1,6 @@
 """What reading the best again brings and costs, on annotated photos.
 
-    python benchmarks/rerank.py --images DIR --annotations FILE [--embedder E] [--segmenter S]
+    python -m benchmarks.rerank --images DIR --annotations FILE [--embedder E] [--segmenter S]
         [--pixels original|thumbnail] [--methods M ...] [--kinds K ...] [--top N ...] [--weights W ...]
         [--questions N] [--timed N] [--folds DIR] [--json FILE]
 
@@ -18,9 +18,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
-import os
-import platform
 import random
 import sys
 import tempfile
@@ -35,6 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.reports import hand_out, machine
 from regionsearch.collection import Collection, DataDirectory
 from regionsearch.evaluation.bootstrap import image_weights
 from regionsearch.evaluation.coco_annotations import AnnotatedPhotos, read_folders
@@ -371,19 +369,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "default": {"top_n": DEFAULT_RERANKED, "weight": dict(DEFAULT_RERANK_WEIGHTS)},
             "kinds": quality(index, models, options),
             "cost": cost(index, models, options),
-            "machine": {
-                "processor": platform.machine(),
-                "cores": os.cpu_count(),
-                "python": platform.python_version(),
-            },
+            "machine": machine(),
         }
     _say("")
     print(file=sys.stderr)
-    print(table(report))
-    if options.json is not None:
-        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    else:
-        print(json.dumps(report))
+    hand_out(report, table(report), options.json)
     return 0
 
 

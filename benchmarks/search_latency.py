@@ -13,9 +13,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -31,6 +28,7 @@ import PIL.ImageDraw
 from numpy.typing import NDArray
 
 from benchmarks.repeated_photos import HEIGHT, WIDTH, drawn_images, unit
+from benchmarks.reports import hand_out, machine
 from regionsearch.client import Client
 from regionsearch.collection import Collection, DataDirectory
 from regionsearch.evaluation.latency_questions import phrases
@@ -180,17 +178,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "recall": exact,
         "requests": options.requests,
         "kinds": kinds,
-        "machine": {
-            "processor": platform.machine(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-        },
+        "machine": machine(),
     }
-    print(table(report))
-    if options.json is not None:
-        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    else:
-        print(json.dumps(report))
+    hand_out(report, table(report), options.json)
     return 0
 
 

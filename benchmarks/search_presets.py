@@ -15,9 +15,7 @@ images are among its ten.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -28,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.repeated_photos import collages, drawn_images, photographed
+from benchmarks.reports import hand_out, machine
 from regionsearch.collection import Candidates, Collection, DataDirectory, ImageRecord
 from regionsearch.config import Limits
 from regionsearch.evaluation.latency_questions import phrases
@@ -192,17 +191,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "collections": collections,
         "hits": HITS,
         "load": [load, os.getloadavg()[0]],
-        "machine": {
-            "processor": platform.machine(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-        },
+        "machine": machine(),
     }
-    print(table(report))
-    if options.json is not None:
-        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    else:
-        print(json.dumps(report))
+    hand_out(report, table(report), options.json)
     return 0
 
 

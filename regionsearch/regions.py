@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,23 @@ from numpy.typing import NDArray
 from regionsearch import run_length
 from regionsearch.errors import InvalidRegion
 
+FramePart = Literal[
+    "left",
+    "right",
+    "top",
+    "bottom",
+    "centre",
+    "top_left",
+    "top_right",
+    "bottom_left",
+    "bottom_right",
+    "left_half",
+    "right_half",
+    "top_half",
+    "bottom_half",
+]
+FRAME_PARTS: tuple[FramePart, ...] = get_args(FramePart)
+"""Parts of a frame by name: thirds, their crossings, and halves."""
 MAX_MASK_PIXELS = run_length.LONGEST_RUN
 MAX_POLYGON_COORDINATE = 1e8
 """Pixels, either way of the origin: on the grid of rasterisation it is still exact."""

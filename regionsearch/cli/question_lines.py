@@ -13,9 +13,8 @@ from typing import Any
 from regionsearch.cli.arguments import example
 from regionsearch.cli.pointed_parts import PLACEMENT_OPTIONS
 from regionsearch.cli.question import ExampleOf, Question, QuestionRegion, read_mask
-from regionsearch.cli.search_options import FRAME_PARTS
 from regionsearch.errors import InvalidRequest
-from regionsearch.regions import Box, Mask, Point, Polygon, RegionPrompt
+from regionsearch.regions import FRAME_PARTS, Box, Mask, Point, Polygon, RegionPrompt
 
 REGION_KEYS = ("box", "points", "mask", "polygon", "refine", "normalised", "placement")
 

@@ -17,24 +17,7 @@ from regionsearch.cli.arguments import (
     whole_number,
 )
 from regionsearch.cli.pointed_parts import BARE, AppendInOrder, of_placement
-
-# Those of search.placement.FRAME_PARTS, which a client without the server's packages cannot import; a test
-# compares the two.
-FRAME_PARTS = (
-    "left",
-    "right",
-    "top",
-    "bottom",
-    "centre",
-    "top_left",
-    "top_right",
-    "bottom_left",
-    "bottom_right",
-    "left_half",
-    "right_half",
-    "top_half",
-    "bottom_half",
-)
+from regionsearch.regions import FRAME_PARTS
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

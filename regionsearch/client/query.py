@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from regionsearch.client.pictures import Picture
 from regionsearch.errors import InvalidRequest
-from regionsearch.regions import Box, Mask, Point, Polygon, RegionPrompt
+from regionsearch.regions import Box, FramePart, Mask, Point, Polygon, RegionPrompt
 
 BoxLike: TypeAlias = Box | Sequence[float]
 """A Box, or x0, y0, x1, y1."""
@@ -28,21 +28,6 @@ VectorLike: TypeAlias = "NDArray[np.floating] | Sequence[float]"
 RerankMethod = Literal["pairwise", "pairwise_instructed", "closer"]
 GroupBy = Literal["image", "entity"]
 Preset = Literal["fast", "balanced", "thorough"]
-FramePart = Literal[
-    "left",
-    "right",
-    "top",
-    "bottom",
-    "centre",
-    "top_left",
-    "top_right",
-    "bottom_left",
-    "bottom_right",
-    "left_half",
-    "right_half",
-    "top_half",
-    "bottom_half",
-]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

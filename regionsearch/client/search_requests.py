@@ -20,7 +20,6 @@ from regionsearch.client.plain_values import (
 from regionsearch.client.query import (
     Example,
     ExampleLike,
-    FramePart,
     GroupBy,
     Placement,
     Preset,
@@ -31,6 +30,7 @@ from regionsearch.client.query import (
 from regionsearch.client.region_messages import box_of, regions_of
 from regionsearch.errors import InvalidRequest
 from regionsearch.protobuf_shapes import at_field, box_to_message, vector_to_message
+from regionsearch.regions import FramePart
 from regionsearch.v1 import search_pb2, types_pb2
 
 RERANK_METHODS: dict[RerankMethod, search_pb2.RerankMethod] = {

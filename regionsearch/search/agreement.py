@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.collection import Candidates
-from regionsearch.search.placement import FramePart, Placement
+from regionsearch.regions import FramePart
+from regionsearch.search.placement import Placement
 
 Values = NDArray[np.float64]
 

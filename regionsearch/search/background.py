@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from regionsearch.collection import Candidate, Candidates, Collection
 from regionsearch.errors import DataLoss
 from regionsearch.models.embedder import Embedder, SignalBackground
+from regionsearch.regions import FRAME_PARTS
 from regionsearch.search.agreement import EntityFacts, agreement
-from regionsearch.search.placement import FRAME_PARTS, Placement
+from regionsearch.search.placement import Placement
 
 PAIRS = 10_000
 SAMPLED_IMAGES = 500

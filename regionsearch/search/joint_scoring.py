@@ -195,17 +195,6 @@ class _Entities:
         return self.candidates.boxes.astype(np.float64)
 
 
-def standardise(raw: Matrix, background: Background, names: Sequence[str]) -> Matrix:
-    """Deviations from what random pairs of this collection score, (candidates, signals).
-
-    Cosines of different arms live on different scales; their z-scores can be added.
-    """
-    mean = np.array([background[name].mean for name in names])
-    deviation = np.array([background[name].deviation for name in names])
-    standardised: Matrix = (raw - mean) / deviation
-    return standardised
-
-
 def score_jointly(
     candidates: Candidates,
     question: JointQuestion,
@@ -247,14 +236,14 @@ def score_jointly(
 
     own = "entity" if regions else "text_entity"
     compared = cosines[:, :regions] if regions else cosines
-    likeness = _z(compared, background, own)
+    likeness = standardise(compared, background, own)
     about = {"objectness": objectness[:, None]}
     if wanted is not None:
         about["placement"] = wanted
     values = weights[own] * likeness
     for name, raw in about.items():
         if weights[name]:
-            values = values + weights[name] * _z(raw, background, name)
+            values = values + weights[name] * standardise(raw, background, name)
     values = values / matches
     if allowed is not None:
         values = np.where(allowed, values, NOT_ALLOWED)
@@ -282,7 +271,7 @@ def score_jointly(
 
     names = tuple(measured)
     raw = np.stack([measured[name][0] for name in names], axis=1)
-    standardised = standardise(raw, background, names)
+    standardised = np.stack([standardise(measured[name][0], background, name) for name in names], axis=1)
     chosen = np.array([weights[name] for name in names])
     return JointScores(
         names=names,
@@ -318,10 +307,13 @@ def _shortfall(
     return shortfall
 
 
-def _z(raw: NDArray[np.float64], background: Background, name: str) -> NDArray[np.float64]:
-    """In deviations from the mean of random pairs."""
+def standardise(raw: Matrix, background: Background, name: str) -> Matrix:
+    """A signal, of any shape, in deviations from what random pairs of this collection score.
+
+    Cosines of different arms live on different scales; their z-scores can be added.
+    """
     signal = background[name]
-    standardised: NDArray[np.float64] = (raw - signal.mean) / signal.deviation
+    standardised: Matrix = (raw - signal.mean) / signal.deviation
     return standardised
 
 

@@ -3,26 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
-from regionsearch.regions import Box
+from regionsearch.regions import Box, FramePart
 
-FramePart = Literal[
-    "left",
-    "right",
-    "top",
-    "bottom",
-    "centre",
-    "top_left",
-    "top_right",
-    "bottom_left",
-    "bottom_right",
-    "left_half",
-    "right_half",
-    "top_half",
-    "bottom_half",
-]
-FRAME_PARTS: tuple[FramePart, ...] = get_args(FramePart)
 DEFAULT_TOLERANCE = 0.1
 
 

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 
 from regionsearch.errors import InvalidRequest
+from regionsearch.regions import FRAME_PARTS
 from regionsearch.search.agreement import is_about_place
 from regionsearch.search.counting import wants_count
-from regionsearch.search.placement import DEFAULT_TOLERANCE, FRAME_PARTS, Placement
+from regionsearch.search.placement import DEFAULT_TOLERANCE, Placement
 
 FRACTION_SLACK = 1e-6
 """How far above 1 a box's edge may reach: 1 - width + width in float32 passes it."""

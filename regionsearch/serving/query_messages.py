@@ -23,8 +23,8 @@ from regionsearch.protobuf_shapes import (
     polygon_from_message,
     vector_from_message,
 )
-from regionsearch.regions import Mask, RegionPrompt
-from regionsearch.search.placement import DEFAULT_TOLERANCE, FramePart, Placement
+from regionsearch.regions import FramePart, Mask, RegionPrompt
+from regionsearch.search.placement import DEFAULT_TOLERANCE, Placement
 from regionsearch.search.query import (
     DEFAULT_RERANKED,
     Example,

@@ -16,12 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from regionsearch.cli import main
-from regionsearch.cli.answer_json import PARTS, STAGES, answer_to_json
-from regionsearch.cli.answer_table import table_of
 from regionsearch.cli.arguments import example
-from regionsearch.cli.pointed_parts import Said, group
-from regionsearch.cli.question import read_mask
-from regionsearch.cli.search_options import FRAME_PARTS
 from regionsearch.collection import DataDirectory
 from regionsearch.collection.records import PixelsKept
 from regionsearch.config import Limits
@@ -30,8 +25,8 @@ from regionsearch.ingest import collection_spec
 from regionsearch.ingest.pipeline import EncodedImage, Pipeline
 from regionsearch.ingest.upserting import upsert_images
 from regionsearch.models.registry import ModelRegistry
-from regionsearch.regions import Box, Mask, Point, RegionPrompt, mask_iou
-from regionsearch.search import PART_NAMES, Answer, SearchEngine, placement, query
+from regionsearch.regions import Box, Mask, mask_iou
+from regionsearch.search import SearchEngine
 from regionsearch.search.scoring import shipped_scoring
 from regionsearch.serving.address import Address
 from regionsearch.serving.backend import Backend
@@ -154,22 +149,6 @@ def test_two_clicks_are_two_things_with_an_option_that_opens_a_region(
         [{"point": [x, y], "positive": True}] for x, y in ((20.0, 20.0), (90.0, 60.0))
     ]
     assert found["hits"][0]["image_id"] == "03.png"
-
-
-def test_an_opened_region_is_filled_by_what_comes_next() -> None:
-    box, other = (10.0, 10.0, 41.0, 39.0), (70.0, 50.0, 109.0, 76.0)
-    inside, beside = Point(20, 20), Point(90, 60)
-    said = [
-        *(Said("box", box), Said("region", True), Said("point", beside), Said("point", inside)),
-        *(Said("region", True), Said("placement.part", "left"), Said("box", other), Said("point", beside)),
-    ]
-    meant = group(said, read_mask)
-    assert [one.prompt for one in meant] == [
-        RegionPrompt(box=Box(*box)),
-        RegionPrompt((beside, inside)),
-        RegionPrompt((beside,), box=Box(*other)),
-    ]
-    assert [dict(one.placement) for one in meant] == [{}, {}, {"part": "left"}]
 
 
 def test_a_polygon_of_two_rings_is_a_region(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
@@ -492,31 +471,6 @@ def test_a_value_not_of_its_form_cannot_be_parsed(
     assert words[0] in line
     assert words[1] in line
     assert output.out == ""
-
-
-def test_the_parts_of_frame_and_score_are_those_of_the_engine() -> None:
-    assert FRAME_PARTS == placement.FRAME_PARTS
-    assert PARTS == PART_NAMES
-
-
-def test_a_long_id_moves_its_own_line_alone_and_a_later_page_says_that_it_is_one() -> None:
-    entity = {"index": 0, "label": None, "box": [0, 0, 9, 9]}
-    hit = {"score": 0.5, "parts": {}, "rerank": None, "entity": entity, "matches": [], "entities": []}
-    hit |= {"entity_arm_rank": None, "global_arm_rank": None}
-    hits = [{**hit, "image_id": name} for name in ("a.jpg", "longer.jpg", "x" * 200)]
-    answer = {"regions": [], "hits": hits, "next_page_token": "", "timing_ms": {}}
-    starts = [line.index("entity") for line in table_of(answer).splitlines()[:3]]
-    assert starts[0] == starts[1] < 30
-    assert starts[2] > 200
-    assert "numbered" not in table_of(answer)
-    assert table_of(answer, later_page=True).startswith("a later page: its hits are numbered from 1")
-
-
-def test_stages_are_named_in_their_order_whatever_order_they_come_in() -> None:
-    assert STAGES == query.STAGES
-    timing = dict.fromkeys(("later", *reversed(STAGES)), 1.0)
-    told = Answer((), (), timing, "background", "collection")
-    assert list(answer_to_json(told)["timing_ms"]) == [*STAGES, "later"]
 
 
 def test_the_table_names_regions_others_and_the_next_page(

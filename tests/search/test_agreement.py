@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regionsearch.collection import Candidate, Candidates, ImageRecord
-from regionsearch.regions import Box
+from regionsearch.regions import FRAME_PARTS, Box
 from regionsearch.search import Placement
 from regionsearch.search.agreement import EntityFacts, agreement, agreements, allowed
-from regionsearch.search.placement import FRAME_PARTS
 
 
 def facts_of(records: list[ImageRecord]) -> EntityFacts:

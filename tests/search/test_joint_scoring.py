@@ -232,7 +232,8 @@ def test_entities_that_agree_count_more_than_one_alone() -> None:
 def test_standardising_counts_deviations_from_the_background() -> None:
     raw = np.array([[0.4, 0.5], [0.8, 0.3]])
     expected = [[0.0, 2.0], [2.0, 0.0]]
-    np.testing.assert_allclose(standardise(raw, BACKGROUND, ("entity", "global")), expected)
+    of_parts = [standardise(raw[:, at], BACKGROUND, part) for at, part in enumerate(("entity", "global"))]
+    np.testing.assert_allclose(np.stack(of_parts, axis=1), expected)
 
 
 def test_equal_totals_are_ordered_by_id() -> None:

@@ -29,12 +29,11 @@ from hypothesis import strategies as st
 
 from regionsearch.collection import Collection, DataDirectory
 from regionsearch.ingest import collection_spec
-from regionsearch.regions import Box
+from regionsearch.regions import FRAME_PARTS, Box
 from regionsearch.search import Answer, Example, Placement, Query, SearchEngine
 from regionsearch.search.background import CollectionBackground
 from regionsearch.search.feedback import moved
 from regionsearch.search.joint_scoring import JointQuestion
-from regionsearch.search.placement import FRAME_PARTS
 from regionsearch.search.query import PRESETS
 
 IMAGES = 50

@@ -18,9 +18,9 @@ from regionsearch.client import Example, Placement, Query, Region, query, search
 from regionsearch.config import Limits
 from regionsearch.errors import InvalidRegion, InvalidRequest
 from regionsearch.protobuf_shapes import prompt_to_message
-from regionsearch.regions import Box, Mask, Point, Polygon, RegionPrompt
+from regionsearch.regions import FRAME_PARTS, Box, Mask, Point, Polygon, RegionPrompt
 from regionsearch.search import query as asked
-from regionsearch.search.placement import DEFAULT_TOLERANCE, FRAME_PARTS
+from regionsearch.search.placement import DEFAULT_TOLERANCE
 from regionsearch.search.placement import Placement as WantedPlace
 from regionsearch.serving import query_messages
 from regionsearch.serving.query_messages import query_from_message
