@@ -117,8 +117,9 @@ def _in_batches(
         batch.append((place, image))
         held += len(image.data)
     if batch:
-        # Pictures that arrived whole are kept, even when the caller is gone.
-        yield stored(batch, context if interruption is None else None)
+        # Pictures that arrived whole are kept, even when the caller is gone. gRPC may end a stream that broke
+        # off as if in order, and tell only later that nobody waits.
+        yield stored(batch, None)
     if interruption is not None:
         raise interruption
 

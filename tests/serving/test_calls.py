@@ -20,7 +20,9 @@ from regionsearch.search.engine import SearchEngine
 from regionsearch.serving.address import Address
 from regionsearch.serving.backend import Backend
 from regionsearch.serving.calls import CallInterceptor, Turnstile
+from regionsearch.serving.required import collection_of
 from regionsearch.serving.server import Server
+from regionsearch.serving.uploads import bring_in
 from regionsearch.v1 import images_pb2, operations_pb2, operations_pb2_grpc
 
 INFO = operations_pb2.GetServerInfoRequest()
@@ -190,6 +192,20 @@ def test_a_stream_that_breaks_off_keeps_what_was_stored(service: Service, collec
         service.client.upsert_stream(collection, broken())
     # Nobody waits for the rest any more; what arrived of it is stored all the same.
     _until(lambda: service.client.get_collection(collection).images > 8)
+
+
+def test_a_stream_that_ends_before_its_caller_is_known_to_be_gone_is_kept(
+    service: Service, collection: str
+) -> None:
+    caller = Caller()
+
+    def ending() -> Iterator[images_pb2.ImageUpload]:
+        for seed in range(3):
+            yield images_pb2.ImageUpload(image_id=f"a{seed}", image=png(seed))
+        caller.active = False
+
+    outcomes = bring_in(service.backend, collection_of(service.backend, collection), ending(), caller)
+    assert [image.image_id for outcome in outcomes for image in outcome.upserted] == ["a0", "a1", "a2"]
 
 
 def test_a_malformed_message_does_not_undo_the_pictures_before_it(service: Service, collection: str) -> None:
