@@ -189,7 +189,8 @@ def test_models_of_torch_on_a_cpu_get_few_photos_at_a_time(tmp_path: Path) -> No
             job.run(scan_folder(tmp_path).images)
     finally:
         engine.close()
-    assert sizes == [2, 1]
+    # Which of the two is decoded first is not promised.
+    assert sorted(sizes) == [1, 2]
 
 
 @pytest.mark.parametrize("make", [in_this_process, on_two_devices])
