@@ -6,14 +6,20 @@ that carries it and the machine-readable reason that goes beside it (`google.rpc
 RegionSearchError                 INTERNAL
 ├── InvalidRequest                INVALID_ARGUMENT
 │   ├── InvalidRegion
+│   ├── InvalidFilter             names the place in the text and what was expected there
 │   ├── InvalidImage              cannot be decoded, or breaks a limit; names the file and the reason
 │   ├── InvalidRecord             a finished record that does not fit its collection
 │   └── NotAccepted               the embedder does not take this part of a query
 ├── NotFound                      NOT_FOUND
 │   ├── CollectionNotFound
 │   ├── ImageNotFound
-│   └── ModelNotFound
+│   ├── ModelNotFound
+│   ├── AliasNotFound
+│   ├── SnapshotNotFound
+│   └── OperationNotFound
 ├── CollectionExists              ALREADY_EXISTS
+├── SnapshotExists                ALREADY_EXISTS
+├── VersionMismatch               ABORTED, a conditional write found another version; names both
 ├── FailedPrecondition            FAILED_PRECONDITION
 │   ├── FingerprintMismatch       collection and model differ; names both sides
 │   ├── DataDirectoryInUse        another process writes to it; names the process
@@ -70,6 +76,12 @@ class InvalidRegion(InvalidRequest):
     reason = "INVALID_REGION"
 
 
+class InvalidFilter(InvalidRequest):
+    """A filter that cannot be read, or that compares what cannot be compared."""
+
+    reason = "INVALID_FILTER"
+
+
 class InvalidImage(InvalidRequest):
     """Bytes that cannot be decoded to pixels, or an image that breaks a limit."""
 
@@ -107,6 +119,32 @@ class ModelNotFound(NotFound):
     """No embedder or segmenter is registered under this name."""
 
     reason = "MODEL_NOT_FOUND"
+
+
+class AliasNotFound(NotFound):
+    reason = "ALIAS_NOT_FOUND"
+
+
+class SnapshotNotFound(NotFound):
+    reason = "SNAPSHOT_NOT_FOUND"
+
+
+class OperationNotFound(NotFound):
+    reason = "OPERATION_NOT_FOUND"
+
+
+class SnapshotExists(RegionSearchError):
+    """Something lies already where a snapshot should be written."""
+
+    grpc_status = "ALREADY_EXISTS"
+    reason = "SNAPSHOT_EXISTS"
+
+
+class VersionMismatch(RegionSearchError):
+    """A conditional write found another version than it was made for; nothing was written."""
+
+    grpc_status = "ABORTED"
+    reason = "VERSION_MISMATCH"
 
 
 class CollectionExists(RegionSearchError):

@@ -46,6 +46,10 @@ SUB_DATABASES = (
     "records",
     "hashes",
     "pixels",
+    "segments",
+    "fields",
+    "idempotency",
+    "aliases",
 )
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 

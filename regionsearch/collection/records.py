@@ -13,6 +13,11 @@ from regionsearch.entities import Entities
 from regionsearch.fingerprint import Fingerprint
 
 PixelsKept = Literal["none", "thumbnail", "original"]
+FieldKind = Literal["number", "string", "boolean", "timestamp"]
+Favour = Literal["memory", "speed"]
+Durability = Literal["synced", "buffered"]
+"""When a write is acknowledged: when it is on disk and searchable, or when it is queued (and then at most
+200 ms before its commit)."""
 
 MAX_IMAGE_ID_BYTES = 480
 """Of the UTF-8 form: LMDB keys end at 511 bytes and carry the collection's number as well."""
@@ -23,8 +28,33 @@ MAX_ENTITIES = 65_535
 
 
 @dataclass(frozen=True, slots=True)
+class IndexedField:
+    """A field of the payload whose values are kept as a column, so that filters need not read records.
+
+    path: as filters write it, without `payload.`: `year`, `camera.maker`.
+    kind: of its values; a list of such values counts as having each of them.
+    """
+
+    path: str
+    kind: FieldKind
+
+
+@dataclass(frozen=True, slots=True)
+class IndexWish:
+    """What a collection's index segments should be good at.
+
+    recall_target: of the true ten nearest rows, the share that a search should find, 0.5 to 0.999.
+    favour: what is spared where a choice is left: bytes of memory, or time of searches.
+    """
+
+    recall_target: float = 0.95
+    favour: Favour = "memory"
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionSpec:
-    """What is fixed when a collection is created.
+    """What a collection is: all of it is fixed when it is created, but for indexed_fields and index, which
+    `Collection.update` changes.
 
     name: 1 to 128 characters of `A-Z a-z 0-9 . _ -`, starting with a letter or digit.
     embedder: pins the collection to its model; records must have its dimension.
@@ -33,6 +63,8 @@ class CollectionSpec:
     entity_limit: entities proposed for an image at most, 1 to 1,024.
     probe: (d,) float32 unit vector of a fixed probe input, computed when the collection was created;
         a model that opens the collection must agree to cosine 0.999.
+    indexed_fields: fields of the payload that filters read from columns.
+    index: what its index segments should be good at.
     """
 
     name: str
@@ -41,6 +73,8 @@ class CollectionSpec:
     pixels: PixelsKept = "thumbnail"
     entity_limit: int = 32
     probe: NDArray[np.float32] | None = None
+    indexed_fields: tuple[IndexedField, ...] = ()
+    index: IndexWish = IndexWish()
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,1 @@
+"""Columns of payload fields, kept current by every write, and what a filter allows."""
