@@ -1,1 +1,1 @@
-"""Index segments: immutable FAISS files over the vectors of a range of images, and what filters read of them."""
+"""Index segments: immutable FAISS files over the vectors of a range of images."""

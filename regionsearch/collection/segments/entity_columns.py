@@ -16,9 +16,9 @@ NO_LABEL = -1
 class EntityColumns:
     """Of n entities, one image's after the other's.
 
-    areas, objectness: (n,) float32, 0 to 1. boxes: (n, 4) float32, fractions of the image's width and height,
-    [x0, y0, x1, y1). labels: (n,) int32, places in label_table, NO_LABEL for none. sources: (n,) uint8, 0 none,
-    1 given, 2 predicted. label_table: distinct labels.
+    areas, objectness: (n,) float32, 0 to 1. boxes: (n, 4) float32, fractions of the image's width and
+    height, [x0, y0, x1, y1). labels: (n,) int32, places in label_table, NO_LABEL for none. sources: (n,)
+    uint8, 0 none, 1 given, 2 predicted. label_table: distinct labels.
     """
 
     areas: NDArray[np.float32]
@@ -39,7 +39,7 @@ class EntityColumns:
         return EntityColumns(
             entities.areas,
             entities.objectness,
-            entities.boxes / np.array([width, height, width, height], np.float32),
+            np.divide(entities.boxes, np.array([width, height, width, height], np.float32), dtype=np.float32),
             np.array([NO_LABEL if label is None else code[label] for label in entities.labels], np.int32),
             np.array(
                 [
