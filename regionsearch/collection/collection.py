@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import builtins
-import json
-import time
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from regionsearch.collection import page_tokens
-from regionsearch.collection.array_pool import ArrayPool
 from regionsearch.collection.candidates import Candidates
-from regionsearch.collection.catalog import CollectionRows, EncodedRecord
+from regionsearch.collection.catalog import CollectionRows
 from regionsearch.collection.environment import Environment
 from regionsearch.collection.group_commit import GroupCommit
 from regionsearch.collection.index import VectorIndex, image_numbers, ordinals
-from regionsearch.collection.record_layout import (
-    Buffer,
-    CandidateParts,
-    candidate_parts,
-    decode,
-    encode_body,
-)
+from regionsearch.collection.reads import CollectionReads
 from regionsearch.collection.records import (
     CollectionSpec,
     CollectionStats,
@@ -34,12 +23,11 @@ from regionsearch.collection.records import (
     Neighbours,
     UpsertResult,
 )
-from regionsearch.collection.search_arms import Change, SearchArms
-from regionsearch.collection.validation import check_query_vector, check_record
-from regionsearch.errors import DataLoss, ImageNotFound, InvalidRecord, InvalidRequest, ReadOnly
-
-MAX_PAGE_SIZE = 1_000
-_SUCCESSORS_KEPT = 16_384
+from regionsearch.collection.replaced_images import ReplacedImages
+from regionsearch.collection.search_arms import SearchArms
+from regionsearch.collection.validation import check_query_vector
+from regionsearch.collection.writes import CollectionWrites
+from regionsearch.errors import InvalidRequest
 
 
 class Collection:
@@ -54,15 +42,13 @@ class Collection:
     ) -> None:
         self._environment = environment
         self._spec = spec
-        self._writer = writer
         self._rows = CollectionRows(environment, spec.name, number)
         self._arms = SearchArms(
             environment, self._rows, spec.embedder.dimension, is_writer=writer is not None
         )
-        self._pool = ArrayPool()
-        # Numbers that were buried lately, and whose they were: a search that began before a replacement
-        # still finds the image, under its new number.
-        self._buried: OrderedDict[int, str] = OrderedDict()
+        replaced = ReplacedImages()
+        self._reads = CollectionReads(environment, self._rows, spec, replaced)
+        self._writes = CollectionWrites(environment, self._rows, spec, writer, self._arms, replaced)
 
     @property
     def number(self) -> int:
@@ -94,139 +80,54 @@ class Collection:
         Returns a result for each record given, in their order; repeated ones share theirs.
         Raises InvalidRecord (names image and what does not fit), ReadOnly, StorageFull.
         """
-        writer = self._writing()
-        encoded: dict[str, EncodedRecord] = {}
-        for record in records:
-            encoded[record.image_id] = self._encoded(record)
-        if not encoded:
-            return []
-
-        def apply(transaction: Any) -> tuple[dict[str, UpsertResult], Any]:
-            counters = self._rows.counters(transaction)
-            updated = time.time_ns() // 1_000
-            results: dict[str, UpsertResult] = {}
-            buried: builtins.list[int] = []
-            added: builtins.list[tuple[int, NDArray[np.float32]]] = []
-            for image_id, each in encoded.items():
-                row, old, counters = self._rows.put(transaction, each, counters, updated)
-                results[image_id] = UpsertResult(image_id, row.number, row.version, old is None)
-                added.append((row.number, _vectors_in_body(each)))
-                if old is not None:
-                    buried.append(old.number)
-                    self._remember_buried(old.number, image_id)
-            generation = self._rows.commit_counters(transaction, counters)
-            self._environment.keep_room(transaction)
-            return results, lambda: self._arms.publish(Change(generation, buried, added))
-
-        size = sum(len(each.body) + len(each.pixels or b"") for each in encoded.values())
-        results = writer.submit(apply, size)
-        return [results[record.image_id] for record in records]
+        return self._writes.upsert(records)
 
     def check(self, record: ImageRecord) -> None:
         """Raises InvalidRecord, naming image and field, when `upsert` would refuse this record."""
-        check_record(record, self._spec)
-        if record.pixels is not None and self._spec.pixels == "none":
-            raise InvalidRecord(
-                f"image {record.image_id!r}: pixels are given, but the collection keeps none", field="pixels"
-            )
+        self._writes.check(record)
 
     def delete(self, image_ids: Sequence[str]) -> int:
         """Returns how many existed. Raises ReadOnly, StorageFull."""
-        writer = self._writing()
-
-        def apply(transaction: Any) -> tuple[int, Any]:
-            counters = self._rows.counters(transaction)
-            buried = []
-            for image_id in dict.fromkeys(image_ids):
-                row = self._rows.id_row(transaction, image_id)
-                if row is not None:
-                    counters = self._rows.bury(transaction, image_id, row, counters)
-                    buried.append(row.number)
-            if not buried:
-                return 0, None
-            generation = self._rows.commit_counters(transaction, counters)
-            return len(buried), lambda: self._arms.publish(Change(generation, buried))
-
-        return int(writer.submit(apply))
+        return self._writes.delete(image_ids)
 
     def set_background(self, background: dict[str, Any]) -> None:
         """A JSON object kept with the collection (statistics for joint scoring), replaced atomically.
 
         Counts as a write of the collection. Raises InvalidRequest when it is not JSON, ReadOnly, StorageFull.
         """
-        writer = self._writing()
-        try:
-            coded = json.dumps(background, ensure_ascii=False, allow_nan=False, sort_keys=True).encode()
-        except (TypeError, ValueError) as error:
-            raise InvalidRequest(f"background is not a JSON object: {error}", field="background") from error
-
-        def apply(transaction: Any) -> tuple[None, Any]:
-            counters = self._rows.counters(transaction)
-            self._rows.put_background(transaction, coded)
-            generation = self._rows.commit_counters(transaction, counters)
-            return None, lambda: self._arms.publish(Change(generation))
-
-        writer.submit(apply, len(coded))
+        self._writes.set_background(background)
 
     # reads
 
     def background(self) -> dict[str, Any] | None:
         """What `set_background` stored last."""
-        with self._environment.transaction() as transaction:
-            self._rows.counters(transaction)
-            coded = self._rows.background(transaction)
-        return None if coded is None else dict(json.loads(coded))
+        return self._reads.background()
 
     def get(self, image_id: str, *, pixels: bool = False) -> ImageRecord:
         """The whole record, its checksum verified. Raises ImageNotFound, DataLoss."""
-        with self._environment.transaction() as transaction:
-            self._rows.counters(transaction)
-            number = self._number_of(transaction, image_id)
-            value = self._rows.record(transaction, number)
-            if value is None:
-                raise DataLoss(f"{self._named(image_id, number)}: its record is missing")
-            return self._decoded(transaction, value, number, pixels=pixels)
+        return self._reads.get(image_id, pixels=pixels)
 
     def records(self, numbers: Sequence[int]) -> builtins.list[ImageRecord | None]:
         """By image number; None for those that are gone. Raises DataLoss.
 
         A replaced image is gone under its old number: what was learnt of its entities is no longer true.
         """
-        with self._environment.transaction() as transaction:
-            self._rows.counters(transaction)
-            values = ((int(number), self._rows.record(transaction, int(number))) for number in numbers)
-            return [
-                None if value is None else self._decoded(transaction, value, number, pixels=False)
-                for number, value in values
-            ]
+        return self._reads.records(numbers)
 
     def contains(self, image_id: str) -> bool:
-        with self._environment.transaction() as transaction:
-            self._rows.counters(transaction)
-            return self._rows.id_row(transaction, image_id) is not None
+        return self._reads.contains(image_id)
 
     def is_stored(self, image_id: str, content_hash: str) -> bool:
         """Whether the image has these bytes (sha256, hex) and is sound: all that is kept of it is read,
         and a damaged one counts as not stored, so that indexing it again mends it."""
-        with self._environment.transaction() as transaction:
-            self._rows.counters(transaction)
-            row = self._rows.id_row(transaction, image_id)
-            if row is None or row.content_hash != content_hash:
-                return False
-            return self._rows.sound_record(transaction, row.number) is not None
+        return self._reads.is_stored(image_id, content_hash)
 
     def find_content(self, content_hash: str, *, pixels: bool = False) -> ImageRecord | None:
         """Any live image with these bytes (sha256, hex), so that its entities and vectors can be copied.
 
         pixels: with what is kept of the picture. A damaged image is passed over, as if it were not there.
         """
-        with self._environment.transaction() as transaction:
-            self._rows.counters(transaction)
-            for number in self._rows.numbers_with_content(transaction, content_hash):
-                value = self._rows.sound_record(transaction, number)
-                if value is not None:
-                    return self._decoded(transaction, value, number, pixels=pixels)
-        return None
+        return self._reads.find_content(content_hash, pixels=pixels)
 
     def list(
         self, page_size: int = 100, page_token: str = "", prefix: str = ""
@@ -237,32 +138,40 @@ class Collection:
         pages is met exactly once, whatever is written meanwhile.
         Raises InvalidRequest on a bad token, and on one of another collection or prefix.
         """
-        if not 1 <= page_size <= MAX_PAGE_SIZE:
-            raise InvalidRequest(f"page_size is {page_size}, outside 1 to {MAX_PAGE_SIZE}", field="page_size")
-        after = page_tokens.last_id_of(page_token, self._spec.name, prefix) if page_token else ""
-        listings: builtins.list[ImageListing] = []
-        with self._environment.transaction() as transaction:
-            self._rows.counters(transaction)
-            for image_id, row in self._rows.id_rows(transaction, after, prefix):
-                if len(listings) == page_size:
-                    return listings, page_tokens.page_token(self._spec.name, prefix, listings[-1].image_id)
-                listings.append(row.listing(image_id))
-        return listings, ""
+        return self._reads.list(page_size, page_token, prefix)
 
     def image_ids(self) -> Iterable[str]:
         """All ids in their order, read in pages of 1,000, so that no transaction stays open meanwhile."""
-        token = ""
-        while True:
-            listings, token = self.list(MAX_PAGE_SIZE, token)
-            yield from (listing.image_id for listing in listings)
-            if not token:
-                return
+        return self._reads.image_ids()
 
     def pixels(self, image_id: str) -> bytes | None:
         """What the collection keeps of the picture (encoded bytes). Raises ImageNotFound, DataLoss."""
-        with self._environment.transaction() as transaction:
-            self._rows.counters(transaction)
-            return self._rows.pixels(transaction, self._number_of(transaction, image_id))
+        return self._reads.pixels(image_id)
+
+    def candidates(
+        self,
+        numbers: Sequence[int],
+        *,
+        compared_with: Sequence[NDArray[np.float32]] | None = None,
+        images_compared_with: Sequence[NDArray[np.float32]] = (),
+        labels: bool = False,
+    ) -> Candidates:
+        """In the order asked; images that are gone are left out.
+
+        An image that was replaced since its number was found comes as it is now, under its new
+        number, once. compared_with: queries (d,) whose inner products with all vectors are taken where
+        the vectors lie in LMDB's memory, and handed on instead of copies of them; images_compared_with:
+        beside those, queries (d,) for the images' own vectors alone. None: the vectors are copied, as
+        slices of one array. labels: whether those of the entities are read too.
+        Raises DataLoss.
+        """
+        return self._reads.candidates(
+            numbers, compared_with=compared_with, images_compared_with=images_compared_with, labels=labels
+        )
+
+    def sample_numbers(self, count: int, seed: int) -> NDArray[np.int64]:
+        """A seeded sample, without repetition, of live image numbers: all when there are no more."""
+        return self._reads.sample_numbers(count, seed)
 
     # search: exact, thread-safe, beside writes
 
@@ -284,105 +193,6 @@ class Collection:
         found = _neighbours(self._arms.current().images, checked, k)
         return Neighbours(found.numbers, np.zeros_like(found.ordinals), found.similarities)
 
-    def candidates(
-        self,
-        numbers: Sequence[int],
-        *,
-        compared_with: Sequence[NDArray[np.float32]] | None = None,
-        images_compared_with: Sequence[NDArray[np.float32]] = (),
-        labels: bool = False,
-    ) -> Candidates:
-        """In the order asked; images that are gone are left out.
-
-        An image that was replaced since its number was found comes as it is now, under its new
-        number, once. compared_with: queries (d,) whose inner products with all vectors are taken where
-        the vectors lie in LMDB's memory, and handed on instead of copies of them; images_compared_with:
-        beside those, queries (d,) for the images' own vectors alone. None: the vectors are copied, as
-        slices of one array. labels: whether those of the entities are read too.
-        Raises DataLoss.
-        """
-        found: dict[int, CandidateParts] = {}
-        with self._environment.transaction() as transaction:
-            self._rows.counters(transaction)
-            for number in numbers:
-                record = self._find(transaction, int(number))
-                if record is None or record[0] in found:
-                    continue
-                try:
-                    found[record[0]] = candidate_parts(record[1], labels=labels)
-                except DataLoss as error:
-                    raise self._loss(record[0], error) from error
-            # Everything is copied or compared while the transaction keeps LMDB's pages.
-            if compared_with is not None:
-                return Candidates.compared(found, compared_with, images_compared_with)
-            rows = sum(len(parts.vectors) for parts in found.values())
-            return Candidates.copied(found, self._pool.empty(rows, self._spec.embedder.dimension))
-
-    def sample_numbers(self, count: int, seed: int) -> NDArray[np.int64]:
-        """A seeded sample, without repetition, of live image numbers: all when there are no more."""
-        with self._environment.transaction() as transaction:
-            self._rows.counters(transaction)
-            live = np.fromiter(self._rows.numbers(transaction), np.int64)
-        random = np.random.default_rng(seed)
-        return random.choice(live, size=min(count, len(live)), replace=False)
-
-    # what the methods above share
-
-    def _writing(self) -> GroupCommit:
-        if self._writer is None:
-            raise ReadOnly(f"collection '{self._spec.name}' is open for reading")
-        return self._writer
-
-    def _encoded(self, record: ImageRecord) -> EncodedRecord:
-        self.check(record)
-        header, body = encode_body(record)
-        return EncodedRecord(record.image_id, header, body, record.pixels)
-
-    def _remember_buried(self, number: int, image_id: str) -> None:
-        self._buried[number] = image_id
-        while len(self._buried) > _SUCCESSORS_KEPT:
-            self._buried.popitem(last=False)
-
-    def _find(self, transaction: Any, number: int) -> tuple[int, Buffer] | None:
-        """The record of a number, or of the one that replaced it lately, with its number."""
-        value = self._rows.record(transaction, number)
-        if value is not None:
-            return number, value
-        image_id = self._buried.get(number)
-        row = None if image_id is None else self._rows.id_row(transaction, image_id)
-        value = None if row is None else self._rows.record(transaction, row.number)
-        return None if row is None or value is None else (row.number, value)
-
-    def _number_of(self, transaction: Any, image_id: str) -> int:
-        row = self._rows.id_row(transaction, image_id)
-        if row is None:
-            raise ImageNotFound(f"collection '{self._spec.name}' has no image {image_id!r:.600}")
-        return row.number
-
-    def _decoded(self, transaction: Any, value: Buffer, number: int, *, pixels: bool) -> ImageRecord:
-        try:
-            kept = self._rows.pixels(transaction, number) if pixels else None
-            record = decode(value, kept)
-            if record.number != number:
-                raise DataLoss(f"it holds the record of image number {record.number}")
-        except DataLoss as error:
-            raise self._loss(number, error) from error
-        return record
-
-    def _loss(self, number: int, error: DataLoss) -> DataLoss:
-        image_id = ""
-        with self._environment.transaction() as transaction:
-            for each, row in self._rows.id_rows(transaction, "", ""):
-                if row.number == number:
-                    image_id = each
-        return DataLoss(
-            f"{self._named(image_id, number)}: {error.message}; delete it or index it again",
-            metadata={"image_id": image_id},
-        )
-
-    def _named(self, image_id: str, number: int) -> str:
-        return f"image '{image_id}' (number {number}) of collection '{self._spec.name}'"
-
     def _checked_query(self, vector: NDArray[np.float32], k: int) -> NDArray[np.float32]:
         if k < 1:
             raise InvalidRequest(f"k is {k}; it must be at least 1", field="k")
@@ -392,8 +202,3 @@ class Collection:
 def _neighbours(index: VectorIndex, vector: NDArray[np.float32], k: int) -> Neighbours:
     ids, similarities = index.search(vector, k)
     return Neighbours(image_numbers(ids), ordinals(ids), similarities)
-
-
-def _vectors_in_body(encoded: EncodedRecord) -> NDArray[np.float32]:
-    rows, dimension = 1 + encoded.header.entities, encoded.header.dimension
-    return np.frombuffer(encoded.body, np.float32, rows * dimension).reshape(rows, dimension)

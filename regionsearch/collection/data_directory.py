@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import dataclasses
-import json
 import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
-
-import numpy as np
 
 from regionsearch.collection.catalog import (
     CollectionRows,
@@ -24,13 +19,19 @@ from regionsearch.collection.directory_layout import open_directory
 from regionsearch.collection.environment import DEFAULT_MAP_SIZE
 from regionsearch.collection.group_commit import GroupCommit
 from regionsearch.collection.records import CollectionSpec
+from regionsearch.collection.spec_rows import (
+    delete_spec,
+    put_spec,
+    spec_from_json,
+    stored_names,
+    stored_spec,
+    take_number,
+)
 from regionsearch.collection.validation import check_spec
 from regionsearch.errors import CollectionExists, CollectionNotFound, ReadOnly
-from regionsearch.fingerprint import Fingerprint
 
 _SWEEP_ROWS = 2_000
 """Rows deleted in one transaction while a dropped collection is freed."""
-_NEXT_COLLECTION = b"next_collection"
 
 
 class DataDirectory:
@@ -85,14 +86,11 @@ class DataDirectory:
         check_spec(spec)
 
         def apply(transaction: Any) -> tuple[None, None]:
-            collections = self._environment.database("collections")
-            formats = self._environment.database("format")
-            if transaction.get(spec.name.encode(), db=collections) is not None:
+            if stored_spec(self._environment, transaction, spec.name) is not None:
                 raise CollectionExists(f"collection '{spec.name}' exists already")
-            number = int(bytes(transaction.get(_NEXT_COLLECTION, b"1", db=formats)))
-            transaction.put(_NEXT_COLLECTION, str(number + 1).encode(), db=formats)
+            number = take_number(self._environment, transaction)
             CollectionRows(self._environment, spec.name, number).put_counters(transaction, Counters())
-            transaction.put(spec.name.encode(), _spec_to_json(spec, number), db=collections)
+            put_spec(self._environment, transaction, spec, number)
             return None, None
 
         self._writing().submit(apply)
@@ -102,25 +100,24 @@ class DataDirectory:
         """The same object each time. Raises CollectionNotFound, naming those that exist."""
         with self._opening:
             with self._environment.transaction() as transaction:
-                key = name.encode("utf-8", "surrogatepass")[:500]
-                value = transaction.get(key, db=self._environment.database("collections")) if key else None
-                stored = None if value is None else bytes(value)
+                stored = stored_spec(self._environment, transaction, name)
             if stored is None:
                 self._collections.pop(name, None)
                 names = ", ".join(f"'{each}'" for each in self.collection_names()) or "none"
                 raise CollectionNotFound(f"no collection '{name:.200}' in '{self._path}'; there are: {names}")
-            spec, number = _spec_from_json(stored)
+            spec, number = spec_from_json(stored)
             known = self._collections.get(name)
             if known is None or known.number != number:  # dropped and made again by another process
                 known = Collection(self._environment, number, spec, self._writer)
                 self._collections[name] = known
+            elif self._writer is None:
+                known.take_spec(spec)  # which the writer's process may have changed
             return known
 
     def collection_names(self) -> list[str]:
         """In alphabetical order."""
-        collections = self._environment.database("collections")
-        with self._environment.transaction() as transaction, transaction.cursor(db=collections) as cursor:
-            return [str(key, "utf-8") for key in cursor.iternext(keys=True, values=False)]
+        with self._environment.transaction() as transaction:
+            return stored_names(self._environment, transaction)
 
     def drop_collection(self, name: str) -> None:
         """Gone at once for everyone, then freed in bounded transactions; a crash in between is made
@@ -129,11 +126,10 @@ class DataDirectory:
         number = self.collection(name).number
 
         def apply(transaction: Any) -> tuple[None, None]:
-            collections = self._environment.database("collections")
-            stored = transaction.get(name.encode(), db=collections)
-            if stored is None or _spec_from_json(bytes(stored))[1] != number:
+            stored = stored_spec(self._environment, transaction, name)
+            if stored is None or spec_from_json(stored)[1] != number:
                 raise CollectionNotFound(f"collection '{name}' was dropped meanwhile")
-            transaction.delete(name.encode(), db=collections)
+            delete_spec(self._environment, transaction, name)
             mark_dropped(self._environment, transaction, number)
             return None, None
 
@@ -183,35 +179,3 @@ class DataDirectory:
 
             while not writer.submit(sweep):
                 pass  # the next piece, in a transaction of its own
-
-
-def _spec_to_json(spec: CollectionSpec, number: int) -> bytes:
-    probe = None if spec.probe is None else spec.probe.astype("<f4").tobytes()
-    return json.dumps(
-        {
-            "number": number,
-            "name": spec.name,
-            "embedder": dataclasses.asdict(spec.embedder),
-            "segmenter": dataclasses.asdict(spec.segmenter),
-            "pixels": spec.pixels,
-            "entity_limit": spec.entity_limit,
-            "probe": None if probe is None else base64.b64encode(probe).decode(),
-        }
-    ).encode()
-
-
-def _spec_from_json(stored: bytes) -> tuple[CollectionSpec, int]:
-    values = json.loads(stored)
-    probe = values["probe"]
-    if probe is not None:
-        probe = np.frombuffer(base64.b64decode(probe), "<f4").astype(np.float32)
-        probe.flags.writeable = False
-    spec = CollectionSpec(
-        name=values["name"],
-        embedder=Fingerprint(**values["embedder"]),
-        segmenter=Fingerprint(**values["segmenter"]),
-        pixels=values["pixels"],
-        entity_limit=values["entity_limit"],
-        probe=probe,
-    )
-    return spec, values["number"]
