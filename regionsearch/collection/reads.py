@@ -1,0 +1,182 @@
+"""What is read of one collection, each call in a transaction of its own."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regionsearch.collection import page_tokens
+from regionsearch.collection.array_pool import ArrayPool
+from regionsearch.collection.candidates import Candidates
+from regionsearch.collection.catalog import CollectionRows
+from regionsearch.collection.environment import Environment
+from regionsearch.collection.record_layout import Buffer, CandidateParts, candidate_parts, decode
+from regionsearch.collection.records import CollectionSpec, ImageListing, ImageRecord
+from regionsearch.collection.replaced_images import ReplacedImages
+from regionsearch.errors import DataLoss, ImageNotFound, InvalidRequest
+
+MAX_PAGE_SIZE = 1_000
+
+
+class CollectionReads:
+    """The reading half of `Collection`, where its methods are documented."""
+
+    def __init__(
+        self, environment: Environment, rows: CollectionRows, spec: CollectionSpec, replaced: ReplacedImages
+    ) -> None:
+        self._environment = environment
+        self._rows = rows
+        self._spec = spec
+        self._replaced = replaced
+        self._pool = ArrayPool()
+
+    def background(self) -> dict[str, Any] | None:
+        with self._environment.transaction() as transaction:
+            self._rows.counters(transaction)
+            coded = self._rows.background(transaction)
+        return None if coded is None else dict(json.loads(coded))
+
+    def get(self, image_id: str, *, pixels: bool) -> ImageRecord:
+        with self._environment.transaction() as transaction:
+            self._rows.counters(transaction)
+            number = self._number_of(transaction, image_id)
+            value = self._rows.record(transaction, number)
+            if value is None:
+                raise DataLoss(f"{self._named(image_id, number)}: its record is missing")
+            return self._decoded(transaction, value, number, pixels=pixels)
+
+    def records(self, numbers: Sequence[int]) -> builtins.list[ImageRecord | None]:
+        with self._environment.transaction() as transaction:
+            self._rows.counters(transaction)
+            values = ((int(number), self._rows.record(transaction, int(number))) for number in numbers)
+            return [
+                None if value is None else self._decoded(transaction, value, number, pixels=False)
+                for number, value in values
+            ]
+
+    def contains(self, image_id: str) -> bool:
+        with self._environment.transaction() as transaction:
+            self._rows.counters(transaction)
+            return self._rows.id_row(transaction, image_id) is not None
+
+    def is_stored(self, image_id: str, content_hash: str) -> bool:
+        with self._environment.transaction() as transaction:
+            self._rows.counters(transaction)
+            row = self._rows.id_row(transaction, image_id)
+            if row is None or row.content_hash != content_hash:
+                return False
+            return self._rows.sound_record(transaction, row.number) is not None
+
+    def find_content(self, content_hash: str, *, pixels: bool) -> ImageRecord | None:
+        with self._environment.transaction() as transaction:
+            self._rows.counters(transaction)
+            for number in self._rows.numbers_with_content(transaction, content_hash):
+                value = self._rows.sound_record(transaction, number)
+                if value is not None:
+                    return self._decoded(transaction, value, number, pixels=pixels)
+        return None
+
+    def list(self, page_size: int, page_token: str, prefix: str) -> tuple[builtins.list[ImageListing], str]:
+        if not 1 <= page_size <= MAX_PAGE_SIZE:
+            raise InvalidRequest(f"page_size is {page_size}, outside 1 to {MAX_PAGE_SIZE}", field="page_size")
+        after = page_tokens.last_id_of(page_token, self._spec.name, prefix) if page_token else ""
+        listings: builtins.list[ImageListing] = []
+        with self._environment.transaction() as transaction:
+            self._rows.counters(transaction)
+            for image_id, row in self._rows.id_rows(transaction, after, prefix):
+                if len(listings) == page_size:
+                    return listings, page_tokens.page_token(self._spec.name, prefix, listings[-1].image_id)
+                listings.append(row.listing(image_id))
+        return listings, ""
+
+    def image_ids(self) -> Iterator[str]:
+        token = ""
+        while True:
+            listings, token = self.list(MAX_PAGE_SIZE, token, "")
+            yield from (listing.image_id for listing in listings)
+            if not token:
+                return
+
+    def pixels(self, image_id: str) -> bytes | None:
+        with self._environment.transaction() as transaction:
+            self._rows.counters(transaction)
+            return self._rows.pixels(transaction, self._number_of(transaction, image_id))
+
+    def candidates(
+        self,
+        numbers: Sequence[int],
+        *,
+        compared_with: Sequence[NDArray[np.float32]] | None,
+        images_compared_with: Sequence[NDArray[np.float32]],
+        labels: bool,
+    ) -> Candidates:
+        found: dict[int, CandidateParts] = {}
+        with self._environment.transaction() as transaction:
+            self._rows.counters(transaction)
+            for number in numbers:
+                record = self._find(transaction, int(number))
+                if record is None or record[0] in found:
+                    continue
+                try:
+                    found[record[0]] = candidate_parts(record[1], labels=labels)
+                except DataLoss as error:
+                    raise self._loss(record[0], error) from error
+            # Everything is copied or compared while the transaction keeps LMDB's pages.
+            if compared_with is not None:
+                return Candidates.compared(found, compared_with, images_compared_with)
+            rows = sum(len(parts.vectors) for parts in found.values())
+            return Candidates.copied(found, self._pool.empty(rows, self._spec.embedder.dimension))
+
+    def sample_numbers(self, count: int, seed: int) -> NDArray[np.int64]:
+        with self._environment.transaction() as transaction:
+            self._rows.counters(transaction)
+            live = np.fromiter(self._rows.numbers(transaction), np.int64)
+        random = np.random.default_rng(seed)
+        return random.choice(live, size=min(count, len(live)), replace=False)
+
+    # what the methods above share
+
+    def _find(self, transaction: Any, number: int) -> tuple[int, Buffer] | None:
+        """The record of a number, or of the one that replaced it lately, with its number."""
+        value = self._rows.record(transaction, number)
+        if value is not None:
+            return number, value
+        image_id = self._replaced.image_id(number)
+        row = None if image_id is None else self._rows.id_row(transaction, image_id)
+        value = None if row is None else self._rows.record(transaction, row.number)
+        return None if row is None or value is None else (row.number, value)
+
+    def _number_of(self, transaction: Any, image_id: str) -> int:
+        row = self._rows.id_row(transaction, image_id)
+        if row is None:
+            raise ImageNotFound(f"collection '{self._spec.name}' has no image {image_id!r:.600}")
+        return row.number
+
+    def _decoded(self, transaction: Any, value: Buffer, number: int, *, pixels: bool) -> ImageRecord:
+        try:
+            kept = self._rows.pixels(transaction, number) if pixels else None
+            record = decode(value, kept)
+            if record.number != number:
+                raise DataLoss(f"it holds the record of image number {record.number}")
+        except DataLoss as error:
+            raise self._loss(number, error) from error
+        return record
+
+    def _loss(self, number: int, error: DataLoss) -> DataLoss:
+        image_id = ""
+        with self._environment.transaction() as transaction:
+            for each, row in self._rows.id_rows(transaction, "", ""):
+                if row.number == number:
+                    image_id = each
+        return DataLoss(
+            f"{self._named(image_id, number)}: {error.message}; delete it or index it again",
+            metadata={"image_id": image_id},
+        )
+
+    def _named(self, image_id: str, number: int) -> str:
+        return f"image '{image_id}' (number {number}) of collection '{self._spec.name}'"
