@@ -34,6 +34,7 @@ def answer_to_json(answer: Any) -> dict[str, Any]:
         "background": answer.background,
         "calibration": answer.calibration,
         "next_page_token": answer.next_page_token,
+        "notes": list(answer.notes),
         "timing_ms": dict(sorted(answer.timing_ms.items(), key=_stage_at)),
     }
 

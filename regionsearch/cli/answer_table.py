@@ -24,6 +24,7 @@ def table_of(answer: dict[str, Any], *, nothing: str = "nothing found", later_pa
     width = max((length for length in lengths if length <= WIDEST_ID), default=0)
     for rank, hit in enumerate(answer["hits"], start=1):
         lines.extend(_hit_lines(rank, hit, width))
+    lines.extend(f"note: {note}" for note in answer["notes"])
     if answer["next_page_token"]:
         lines.append(f"more: --page-token {answer['next_page_token']}")
     spent = "  ".join(f"{stage} {ms:.1f}" for stage, ms in answer["timing_ms"].items() if ms)

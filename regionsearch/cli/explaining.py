@@ -196,6 +196,8 @@ def facts_of(question: Question, answer: Any) -> list[str]:
         which = f"match {number}" if len(question.placements) > 1 else "the match"
         if placement:
             facts.append(f"{which}: {_wanted(placement)}")
+    if question.where:
+        facts.append(f"only where {question.where}")
     facts.extend(f"weight of {name}: {weight:g}" for name, weight in question.weights.items())
     facts.extend(f"{name.replace('_', ' ')}: {value}" for name, value in question.said().items())
     if question.all_entities:
@@ -208,13 +210,15 @@ def facts_of(question: Question, answer: Any) -> list[str]:
         facts.append("its own image and examples may be among the hits")
     if question.page_token:
         facts.append("hits that follow those of another answer: ranks count from its end")
-    written = [question.text or "", question.image_id or "", *(hit.image_id for hit in answer.hits)]
+    written = [question.text or "", question.where, question.image_id or ""]
+    written.extend(hit.image_id for hit in answer.hits)
     if question.image is not None:
         written.append(question.image.name)
     if any("?" in drawable(one.replace("?", "")) for one in written):
         facts.append(
             "“?” stands for letters that this picture cannot show: the table has them, by the same ranks"
         )
+    facts.extend(answer.notes)
     versions = {"background": answer.background, "calibration": answer.calibration}
     facts.append(", ".join(f"{name} {version}" for name, version in versions.items() if version))
     return facts

@@ -16,6 +16,8 @@ def nothing_found(question: Question) -> str:
         return "nothing found: the pages before hold all hits"
     labels = sorted({str(one["label"]) for one in question.placements if one.get("label") is not None})
     conditions = [f"an entity with the label {label!r}" for label in labels]
+    if question.where:
+        conditions.append("an entity that meets the filter (--where)")
     if any(map(_has_condition, question.placements)):
         conditions.append("what the placement makes a condition")
     if question.min_score:

@@ -32,7 +32,8 @@ class QuestionRegion:
 class Question:
     """What is asked; the fields are those of search.Query, None where nothing was said.
 
-    image: the picture's file. placements: by field of search.Placement. vector: a list of numbers.
+    image: the picture's file. placements: by field of search.Placement. where: a filter, "" for none.
+    vector: a list of numbers.
     """
 
     image: Path | None = None
@@ -44,6 +45,7 @@ class Question:
     liked: tuple[ExampleOf, ...] = ()
     disliked: tuple[ExampleOf, ...] = ()
     placements: tuple[Mapping[str, Any], ...] = ()
+    where: str = ""
     limit: int | None = None
     page_token: str | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
@@ -75,6 +77,7 @@ def question_of(arguments: argparse.Namespace) -> Question:
         text=arguments.text,
         liked=tuple(arguments.like),
         disliked=tuple(arguments.unlike),
+        where=arguments.where,
         limit=arguments.limit,
         page_token=arguments.page_token,
         weights=dict(arguments.weights),

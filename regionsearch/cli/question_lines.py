@@ -269,6 +269,7 @@ _READERS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "liked": ("liked", _list(_example)),
     "disliked": ("disliked", _list(_example)),
     "placements": ("placements", _list(_placement)),
+    "where": ("where", _text),
     "limit": ("limit", _whole),
     "page_token": ("page_token", _text),
     "weights": ("weights", _weights),

@@ -29,6 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     _add_what(parser.add_argument_group("what is asked"))
     _add_region(parser.add_argument_group("regions of --image"))
     _add_placement(parser.add_argument_group("where the match lies, how large it is, how many there are"))
+    _add_filter(parser.add_argument_group("which images and entities"))
     _add_control(parser.add_argument_group("the answer"))
     _add_scoring(parser.add_argument_group("scoring"))
     _add_output(parser.add_argument_group("output"))
@@ -175,6 +176,16 @@ def _add_placement(group: argparse._ArgumentGroup) -> None:
         "strict",
         nargs=0,
         help="entities elsewhere or of another size do not match; without it they score less",
+    )
+
+
+def _add_filter(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--where",
+        default="",
+        metavar="FILTER",
+        help="a condition on payload, image and matched entity, such as "
+        "'payload.year >= 2020 AND entity.label = \"dog\"' (docs/filters.md)",
     )
 
 

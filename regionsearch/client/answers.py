@@ -143,7 +143,8 @@ class UsedRegion:
 class Answer:
     """hits: best first. regions: one for each region of the query. background: version of the
     statistics that standardised the parts. timing_ms: milliseconds by stage. calibration: version of what
-    made scores of weighted sums. next_page_token: asks for the next hits, "" when there are none."""
+    made scores of weighted sums. next_page_token: asks for the next hits, "" when there are none. notes:
+    sentences on how it was answered, such as of a filter that read records."""
 
     collection: str
     hits: tuple[Hit, ...]
@@ -152,6 +153,7 @@ class Answer:
     timing_ms: Mapping[str, float]
     calibration: str = ""
     next_page_token: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

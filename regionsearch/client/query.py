@@ -98,6 +98,8 @@ class Query:
     `normalised` in fractions of its width and height; `refine` as in Region; or all of it as one `region`.
     Where in `image_id`: one of its entities by index (`entity`), or several (`entities`).
     placements: of the match; one for each region or entity, in their order.
+    where: a filter, such as `payload.year >= 2020 AND entity.label = "dog"` (docs/filters.md): images without
+    an entity that meets it are no hits, and only entities that meet it are matches.
 
     limit: hits in the answer (of a page). page_token: that of the answer before. group_by: whether a hit is
     an image or an entity. min_score: the least score of a hit, 0 to 1. all_entities: how many further
@@ -129,6 +131,7 @@ class Query:
     liked: Sequence[ExampleLike] = ()
     disliked: Sequence[ExampleLike] = ()
     placements: Sequence[Placement] = ()
+    where: str = ""
     limit: int = 10
     page_token: str = ""
     group_by: GroupBy = "image"
@@ -167,6 +170,7 @@ class QueryFields(TypedDict, total=False):
     liked: Sequence[ExampleLike]
     disliked: Sequence[ExampleLike]
     placements: Sequence[Placement]
+    where: str
     limit: int
     page_token: str
     group_by: GroupBy

@@ -85,6 +85,7 @@ def search(collection: str, query: Query) -> search_pb2.SearchRequest:
         liked=_examples(query.liked, "liked"),
         disliked=_examples(query.disliked, "disliked"),
         placements=_placements(query.placements),
+        filter=text_of(query.where, "where"),
         limit=unsigned(query.limit, "limit"),
         page_token=text_of(query.page_token, "page_token"),
         weights=None if query.weights is None else weights_of(query.weights),

@@ -42,6 +42,7 @@ def answer(message: search_pb2.SearchResponse) -> Answer:
         timing_ms=dict(message.timing_ms),
         calibration=message.calibration,
         next_page_token=message.next_page_token,
+        notes=tuple(message.notes),
     )
 
 

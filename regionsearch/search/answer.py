@@ -110,7 +110,8 @@ class UsedRegion:
 class Answer:
     """regions: those used, one for each of the query. timing_ms: milliseconds by stage. background: the
     version of the statistics that standardised the signals. calibration: of what made scores of sums.
-    next_page_token: asks for the next hits, "" when there are none."""
+    next_page_token: asks for the next hits, "" when there are none. notes: sentences on how it was answered,
+    such as of a filter that read records, or of a search that stopped before all was looked at."""
 
     hits: tuple[Hit, ...]
     regions: tuple[UsedRegion, ...]
@@ -119,3 +120,4 @@ class Answer:
     collection: str
     calibration: str = ""
     next_page_token: str = ""
+    notes: tuple[str, ...] = ()

@@ -93,6 +93,8 @@ class Query:
     liked, disliked: examples that move the query towards them and away from them; liked ones may be all
     that is asked with.
     placements: one for each region or entity, in their order, or a single one for another query.
+    where: a filter (docs/filters.md), "" for none: images without an entity that meets it are no hits, and
+    only entities that meet it are matches.
     limit: hits in the answer, 1 to `limits.hits`. page_token: of the answer before, to the same query,
     limit and all; "" for the first page.
     weights: by part name, finite and at least 0, not all 0; parts not named keep their defaults.
@@ -117,6 +119,7 @@ class Query:
     liked: tuple[Example, ...] = ()
     disliked: tuple[Example, ...] = ()
     placements: tuple[Placement, ...] = ()
+    where: str = ""
     limit: int = 10
     page_token: str = ""
     weights: Mapping[str, float] = field(default_factory=dict)

@@ -39,6 +39,7 @@ def answer_to_message(answer: Answer, request: pb.SearchRequest, most: int) -> p
         timing_ms=answer.timing_ms,
         next_page_token=answer.next_page_token,
         calibration=answer.calibration,
+        notes=answer.notes,
     )
     size = response.ByteSize()
     for hits in _together(answer.hits):

@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.config import Limits
-from regionsearch.errors import ImageNotFound, InvalidImage, InvalidRegion, InvalidRequest, RegionSearchError
+from regionsearch.errors import (
+    ImageNotFound,
+    InvalidFilter,
+    InvalidImage,
+    InvalidRegion,
+    InvalidRequest,
+    RegionSearchError,
+)
 from regionsearch.images import decode_mask
 from regionsearch.protobuf_shapes import (
     at_field,
@@ -110,6 +117,7 @@ def query_from_message(request: pb.SearchRequest, limits: Limits) -> Query:
         liked=_examples_of(request.liked),
         disliked=_examples_of(request.disliked),
         placements=_placements_of(request.placements),
+        where=request.filter,
         limit=request.limit if request.HasField("limit") else DEFAULT_HITS,
         page_token=request.page_token,
         weights=dict(request.weights),
@@ -133,6 +141,8 @@ def name_field(error: RegionSearchError, request: pb.SearchRequest) -> None:
         error.field = "regions[0]"
     elif isinstance(error, InvalidImage):
         error.field = "image"
+    elif isinstance(error, InvalidFilter):
+        error.field = "filter"
     elif error.field == "entity" and not request.HasField("entity"):
         error.field = "entities[0]"
     elif isinstance(error, ImageNotFound):

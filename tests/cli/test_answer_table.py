@@ -16,10 +16,11 @@ def test_a_long_id_moves_its_own_line_alone_and_a_later_page_says_that_it_is_one
     hit = {"score": 0.5, "parts": {}, "rerank": None, "entity": entity, "matches": [], "entities": []}
     hit |= {"entity_arm_rank": None, "global_arm_rank": None}
     hits = [{**hit, "image_id": name} for name in ("a.jpg", "longer.jpg", "x" * 200)]
-    answer = {"regions": [], "hits": hits, "next_page_token": "", "timing_ms": {}}
+    answer = {"regions": [], "hits": hits, "next_page_token": "", "notes": ["told"], "timing_ms": {}}
     starts = [line.index("entity") for line in table_of(answer).splitlines()[:3]]
     assert starts[0] == starts[1] < 30
     assert starts[2] > 200
+    assert "note: told" in table_of(answer).splitlines()
     assert "numbered" not in table_of(answer)
     assert table_of(answer, later_page=True).startswith("a later page: its hits are numbered from 1")
 

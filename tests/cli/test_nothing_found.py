@@ -24,6 +24,7 @@ from regionsearch.cli.question import Question
             Question(text="a", placements=({"part": "left", "strict": True},)),
             "what the placement makes a con",
         ),
+        (Question(text="a", where="entity.area > 0.9"), "has an entity that meets the filter (--where)"),
         (Question(text="a", page_token="t"), "the pages before hold all hits"),
     ],
 )
@@ -31,7 +32,7 @@ def test_an_empty_answer_names_what_nothing_meets(question: Question, said: str)
     sentence = nothing_found(question)
     assert sentence.startswith("nothing found: ")
     assert said in sentence
-    empty = {"regions": [], "hits": [], "next_page_token": "", "timing_ms": {}}
+    empty = {"regions": [], "hits": [], "next_page_token": "", "notes": [], "timing_ms": {}}
     assert sentence in table_of(empty, nothing=sentence).splitlines()
 
 

@@ -44,6 +44,7 @@ OTHERWISE: list[dict[str, Any]] = [
     {"liked": (), "disliked": FULL.liked},
     {"placements": (Placement(part="left"), Placement())},
     {"placements": (Placement(), Placement(part="left", strict=True))},
+    {"where": "entity.area > 0.1"},
     {"limit": 11},
     {"weights": {"entity": 1.5}},
     {"weights": {"global": 1.0}},

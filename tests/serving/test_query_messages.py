@@ -115,6 +115,7 @@ queries = st.fixed_dictionaries(
         "liked": st.lists(examples, max_size=3).map(tuple),
         "disliked": st.lists(examples, max_size=3).map(tuple),
         "placements": st.lists(placements, max_size=3).map(tuple),
+        "where": texts,
         "limit": counts,
         "page_token": texts,
         "weights": st.dictionaries(texts, fractions, max_size=3),
