@@ -21,6 +21,13 @@ settings.load_profile("regionsearch")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the slow tests too (minutes)")
+    for name, what in {
+        "--operations": "random operations of the collection's model test",
+        "--kills": "kills of a writer under load",
+        "--losses": "moments at which all that was not synced is lost",
+        "--flips": "flipped bytes of a catalog",
+    }.items():
+        parser.addoption(name, type=int, metavar="N", help=f"{what}, instead of the usual number")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,0 +1,58 @@
+"""A real writer is killed, at random moments under load and at every named step, and loses nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from crash_runs import forks, killed_writer
+from ledger import Ledger
+from store_checks import check_after_crash
+
+from regionsearch.collection.steps import STEPS
+
+ELSEWHERE = ("purge", "migrate")
+"""Killed in tests of their own: they end what this writer goes on with."""
+WORKED = tuple(step for step in STEPS if step.partition(":")[0] not in ELSEWHERE)
+LONGEST_SECONDS = 0.6
+
+
+@pytest.fixture
+def kills(request: pytest.FixtureRequest) -> int:
+    """--kills N; otherwise 30, and 60 with --slow."""
+    given: int | None = request.config.getoption("--kills")
+    return given or (60 if request.config.getoption("--slow") else 30)
+
+
+def test_a_writer_that_is_killed_loses_nothing(tmp_path: Path, kills: int) -> None:
+    seed = 20_251
+    print(f"seed {seed}")
+    random = np.random.default_rng(seed)
+    context = forks()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    path = tmp_path / "data"
+    ledger = Ledger()
+    came_to: list[str] = []
+    for kill in range(kills):
+        # Every step in its turn, the other half of the kills at any moment.
+        step = WORKED[(kill // 2) % len(WORKED)] if kill % 2 else ""
+        lines, on_its_own = killed_writer(
+            context,
+            path,
+            seed + kill,
+            outside,
+            after_seconds=5.0 if step else float(random.uniform(0, LONGEST_SECONDS)),
+            die_at=step,
+            nth=int(random.integers(1, 3)),
+        )
+        if on_its_own:
+            came_to.append(step)
+        ledger.read(lines)
+        check_after_crash(path, ledger)
+        for leftover in outside.glob("*.tar*"):
+            leftover.unlink()
+    print(f"{kills} kills, {ledger.acknowledged} acknowledged writes, {len(came_to)} at named steps")
+    assert ledger.acknowledged > kills
+    assert set(came_to) == {WORKED[(kill // 2) % len(WORKED)] for kill in range(1, kills, 2)}
