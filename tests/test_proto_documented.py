@@ -54,12 +54,13 @@ def things_of(file: descriptor_pb2.FileDescriptorProto) -> Iterator[Named]:
         yield Named(service.name, f"### {service.name}", comments.get((SERVICES, at), ""))
         for number, method in enumerate(service.method):
             comment = comments.get((SERVICES, at, MEMBERS, number), "")
-            stream = "stream of " if method.client_streaming else ""
+            sent = "stream of " if method.client_streaming else ""
+            answered = "stream of " if method.server_streaming else ""
             request, response = (
                 f"[{name.rpartition('.')[2]}](#{name.rpartition('.')[2].lower()})"
                 for name in (method.input_type, method.output_type)
             )
-            yield Named(service.name, f"| `{method.name}` | {stream}{request} | {response} |", comment)
+            yield Named(service.name, f"| `{method.name}` | {sent}{request} | {answered}{response} |", comment)
     for at, message in enumerate(file.message_type):
         yield Named(message.name, f"### {message.name}", comments.get((MESSAGES, at), ""))
         for number, field in enumerate(message.field):
@@ -156,7 +157,7 @@ def test_the_page_has_the_code_the_reason_and_the_class_of_every_error() -> None
 def test_bands_that_are_kept_for_later_hold_nothing_yet(
     contract: list[descriptor_pb2.FileDescriptorProto],
 ) -> None:
-    later = set(range(70, 1_000))
+    later = set(range(80, 1_000))
     numbers = {
         f"{message.name}.{field.name}": field.number
         for file in contract
