@@ -5,23 +5,25 @@ Every key begins with the collection's number (u32, big endian, so that LMDB's o
 ids       | id in UTF-8                    -> what a listing shows, and the image's number
 records   | image number (u64, big endian) -> the record (record_layout.py)
 hashes    | content hash, image number     -> nothing
-pixels    | image number                   -> crc32 and the kept picture
+pixels    | image number                   -> the kept picture
 counters  |                                -> images, entities, bytes, generation, next image number
+
+Every value but a record is sealed (row_seals.py); a record's own checksums are bound to its key.
 """
 
 from __future__ import annotations
 
 import logging
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from regionsearch.collection.environment import Environment
 from regionsearch.collection.index import MAX_IMAGE_NUMBER
-from regionsearch.collection.record_layout import Buffer, Header, format_time, verify
+from regionsearch.collection.record_layout import Buffer, Header, format_time, verify, with_payload
 from regionsearch.collection.records import MAX_IMAGE_ID_BYTES, ImageListing
+from regionsearch.collection.row_seals import SEAL_BYTES, open_value, seal_value
 from regionsearch.errors import CollectionNotFound, DataLoss, StorageFull
 
 _log = logging.getLogger(__name__)
@@ -29,8 +31,18 @@ _COLLECTION = struct.Struct(">I")
 _NUMBER = struct.Struct(">Q")
 _COUNTERS = struct.Struct("<QQQQQ")
 _ID_ROW = struct.Struct("<QQqIII32sB")
-_CHECKSUM = struct.Struct("<I")
-PER_COLLECTION = ("ids", "records", "hashes", "pixels", "counters", "backgrounds")
+PER_COLLECTION = (
+    "ids",
+    "records",
+    "hashes",
+    "pixels",
+    "counters",
+    "backgrounds",
+    "segments",
+    "fields",
+    "idempotency",
+)
+"""Sub-databases whose keys begin with a collection's number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +133,11 @@ class CollectionRows:
         value = transaction.get(self._prefix, db=self._counters)
         if value is None:
             raise CollectionNotFound(f"collection '{self.name}' was dropped")
-        return Counters(*_COUNTERS.unpack(value))
+        return Counters(*_COUNTERS.unpack(open_value("counters", self._prefix, value)))
 
     def put_counters(self, transaction: Any, counters: Counters) -> None:
-        transaction.put(self._prefix, counters.pack(), db=self._counters)
+        value = seal_value("counters", self._prefix, counters.pack())
+        transaction.put(self._prefix, value, db=self._counters)
 
     def commit_counters(self, transaction: Any, counters: Counters) -> int:
         """Ends a write to the collection: writes the counters as its next generation, and returns that."""
@@ -139,21 +152,26 @@ class CollectionRows:
         if len(key) > MAX_IMAGE_ID_BYTES:
             return None
         value = transaction.get(self._prefix + key, db=self._ids)
-        return None if value is None else IdRow.unpack(value)
+        return None if value is None else IdRow.unpack(open_value("ids", self._prefix + key, value))
+
+    def record_key(self, number: int) -> bytes:
+        """Of the record's row, which its checksum covers."""
+        return self._prefix + _NUMBER.pack(number)
 
     def record(self, transaction: Any, number: int) -> Buffer | None:
-        value: Buffer | None = transaction.get(self._prefix + _NUMBER.pack(number), db=self._records)
+        value: Buffer | None = transaction.get(self.record_key(number), db=self._records)
         return value
 
     def pixels(self, transaction: Any, number: int) -> bytes | None:
         """Raises DataLoss when they do not match their checksum."""
-        value = transaction.get(self._prefix + _NUMBER.pack(number), db=self._pixels)
+        key = self.record_key(number)
+        value = transaction.get(key, db=self._pixels)
         if value is None:
             return None
-        pixels = bytes(value[_CHECKSUM.size :])
-        if _CHECKSUM.unpack_from(value)[0] != zlib.crc32(pixels):
-            raise DataLoss(f"kept pixels of image number {number} do not match their checksum")
-        return pixels
+        try:
+            return bytes(open_value("pixels", key, value))
+        except DataLoss as error:
+            raise DataLoss(f"kept pixels of image number {number} do not match their checksum") from error
 
     def sound_record(self, transaction: Any, number: int) -> Buffer | None:
         """The record of an image that is there; None, and a warning in the log, when the record is missing,
@@ -162,8 +180,7 @@ class CollectionRows:
             value = self.record(transaction, number)
             if value is None:
                 raise DataLoss("its record is missing")
-            if verify(value).number != number:
-                raise DataLoss("its record is that of another number")
+            verify(value, self.record_key(number))
             self.pixels(transaction, number)
         except DataLoss as error:
             _log.warning(
@@ -177,15 +194,16 @@ class CollectionRows:
 
     def background(self, transaction: Any) -> bytes | None:
         value = transaction.get(self._prefix, db=self._backgrounds)
-        return None if value is None else bytes(value)
+        return None if value is None else bytes(open_value("backgrounds", self._prefix, value))
 
     def numbers_with_content(self, transaction: Any, content_hash: str) -> Iterator[int]:
         prefix = self._prefix + bytes.fromhex(content_hash)
         with transaction.cursor(db=self._hashes) as cursor:
             if cursor.set_range(prefix):
-                for key in cursor.iternext(keys=True, values=False):
+                for key, value in cursor.iternext():
                     if key[: len(prefix)] != prefix:
                         return
+                    open_value("hashes", key, value)
                     yield _NUMBER.unpack(key[len(prefix) :])[0]
 
     def id_rows(self, transaction: Any, after: str, prefix: str) -> Iterator[tuple[str, IdRow]]:
@@ -199,7 +217,8 @@ class CollectionRows:
                 if key[: len(common)] != common:
                     return
                 if key != last:
-                    yield str(key[len(self._prefix) :], "utf-8"), IdRow.unpack(value)
+                    row = IdRow.unpack(open_value("ids", key, value))
+                    yield str(key[len(self._prefix) :], "utf-8"), row
 
     def records_from(self, transaction: Any, number: int) -> Iterator[tuple[int, Buffer]]:
         """(image number, record) in the order of numbers, from `number` on."""
@@ -238,20 +257,21 @@ class CollectionRows:
             raise StorageFull(f"collection '{self.name}' has used all its image numbers")
         version = 1 if old is None else old.version + 1
         header = replace(encoded.header, number=number, version=version, updated=updated)
-        value = header.pack() + encoded.body
-        verify(value)
+        key = self.record_key(number)
+        value = header.pack(key) + encoded.body
+        verify(value, key)
         row = IdRow(
             number, version, updated, header.width, header.height, header.entities, header.content_hash
         )
-        key = _NUMBER.pack(number)
-        transaction.put(self._prefix + key, value, db=self._records)
-        transaction.put(self._prefix + encoded.image_id.encode(), row.pack(), db=self._ids)
+        transaction.put(key, value, db=self._records)
+        id_key = self._prefix + encoded.image_id.encode()
+        transaction.put(id_key, seal_value("ids", id_key, row.pack()), db=self._ids)
         if header.content_hash:
-            transaction.put(self._prefix + bytes.fromhex(header.content_hash) + key, b"", db=self._hashes)
+            hash_key = self._hash_key(header.content_hash, number)
+            transaction.put(hash_key, seal_value("hashes", hash_key, b""), db=self._hashes)
         pixel_bytes = 0
         if encoded.pixels is not None:
-            kept = _CHECKSUM.pack(zlib.crc32(encoded.pixels)) + encoded.pixels
-            transaction.put(self._prefix + key, kept, db=self._pixels)
+            transaction.put(key, seal_value("pixels", key, encoded.pixels), db=self._pixels)
             pixel_bytes = len(encoded.pixels)
         counters = replace(
             counters,
@@ -264,15 +284,15 @@ class CollectionRows:
 
     def bury(self, transaction: Any, image_id: str, row: IdRow, counters: Counters) -> Counters:
         """Takes an image out. Returns the counters after it, not yet written."""
-        key = _NUMBER.pack(row.number)
+        key = self.record_key(row.number)
         freed = 0
-        for database, overhead in ((self._records, 0), (self._pixels, _CHECKSUM.size)):
-            value = transaction.get(self._prefix + key, db=database)
+        for database, overhead in ((self._records, 0), (self._pixels, SEAL_BYTES)):
+            value = transaction.get(key, db=database)
             if value is not None:
                 freed += len(value) - overhead
-                transaction.delete(self._prefix + key, db=database)
+                transaction.delete(key, db=database)
         if row.content_hash:
-            transaction.delete(self._prefix + bytes.fromhex(row.content_hash) + key, db=self._hashes)
+            transaction.delete(self._hash_key(row.content_hash, row.number), db=self._hashes)
         transaction.delete(self._prefix + image_id.encode(), db=self._ids)
         return replace(
             counters,
@@ -281,8 +301,30 @@ class CollectionRows:
             stored_bytes=counters.stored_bytes - freed,
         )
 
+    def put_payload(
+        self, transaction: Any, image_id: str, row: IdRow, payload: bytes, counters: Counters, updated: int
+    ) -> tuple[IdRow, Counters]:
+        """Gives an image another payload (as JSON) under its number, and the next version.
+
+        Returns its row and the counters after it, not yet written. Raises DataLoss, before any change.
+        """
+        key = self._prefix + _NUMBER.pack(row.number)
+        old = transaction.get(key, db=self._records)
+        if old is None:
+            raise DataLoss(f"image '{image_id}' of collection '{self.name}': its record is missing")
+        value = with_payload(old, payload, row.version + 1, updated)
+        counters = replace(counters, stored_bytes=counters.stored_bytes + len(value) - len(old))
+        transaction.put(key, value, db=self._records)
+        row = replace(row, version=row.version + 1, updated=updated)
+        transaction.put(self._prefix + image_id.encode(), row.pack(), db=self._ids)
+        return row, counters
+
     def put_background(self, transaction: Any, background: bytes) -> None:
-        transaction.put(self._prefix, background, db=self._backgrounds)
+        value = seal_value("backgrounds", self._prefix, background)
+        transaction.put(self._prefix, value, db=self._backgrounds)
+
+    def _hash_key(self, content_hash: str, number: int) -> bytes:
+        return self._prefix + bytes.fromhex(content_hash) + _NUMBER.pack(number)
 
 
 def sweep_dropped(environment: Environment, transaction: Any, number: int, limit: int) -> bool:
@@ -307,7 +349,8 @@ def mark_dropped(environment: Environment, transaction: Any, number: int) -> Non
     """Hides a collection's rows from everyone at once; `sweep_dropped` frees them piece by piece."""
     prefix = _COLLECTION.pack(number)
     transaction.delete(prefix, db=environment.database("counters"))
-    transaction.put(prefix, b"", db=environment.database("dropped"))
+    value = seal_value("dropped", prefix, b"")
+    transaction.put(prefix, value, db=environment.database("dropped"))
 
 
 def dropped_collections(environment: Environment, transaction: Any) -> list[int]:

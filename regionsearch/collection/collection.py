@@ -59,6 +59,11 @@ class Collection:
     def spec(self) -> CollectionSpec:
         return self._spec
 
+    def take_spec(self, spec: CollectionSpec) -> None:
+        """What the catalog says now of this collection's indexed fields and index: another process, or
+        `rewrite_spec` in a committed transaction, changed it."""
+        self._spec = self._reads._spec = self._writes._spec = spec
+
     @property
     def stats(self) -> CollectionStats:
         with self._environment.transaction() as transaction:

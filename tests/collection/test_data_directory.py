@@ -8,83 +8,32 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from stored_images import assert_same_image, record, spec, unit_vectors
+from other_processes import filled, hear, other_process
+from stored_images import record, spec
 
-from regionsearch.collection import Collection, DataDirectory
-from regionsearch.collection.catalog import dropped_collections
+from regionsearch.collection import DataDirectory
 from regionsearch.errors import (
-    CollectionExists,
-    CollectionNotFound,
     DataDirectoryInUse,
     DataLoss,
     FailedPrecondition,
-    InvalidRequest,
     NotADataDirectory,
     ReadOnly,
     RegionSearchError,
     UnsupportedFormat,
 )
 
-HERE = Path(__file__).parent
-
 
 def contents(path: Path) -> dict[str, bytes]:
     return {
         str(file.relative_to(path)): file.read_bytes() if file.is_file() else b"" for file in path.rglob("*")
     }
-
-
-@contextlib.contextmanager
-def other_process(script: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """Runs a script that has `ask()`, which waits for a line, and killed at the end."""
-    prologue = (
-        "import sys\nfrom pathlib import Path\nimport numpy as np\n"
-        "from stored_images import record, spec, unit_vectors\n"
-        "from regionsearch.collection import DataDirectory\n"
-        "path = Path(sys.argv[1])\nrandom = np.random.default_rng(5)\n"
-        "def say(what): print(what, flush=True)\ndef ask(): return sys.stdin.readline().strip()\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", prologue + script, *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(HERE)},
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def tell(process: subprocess.Popen[str], line: str) -> str:
-    assert process.stdin is not None
-    process.stdin.write(line + "\n")
-    process.stdin.flush()
-    return hear(process)
-
-
-def hear(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
-
-
-def filled(path: Path, count: int = 5) -> None:
-    random = np.random.default_rng(1)
-    with DataDirectory(path, "write") as directory:
-        collection = directory.create_collection(spec())
-        collection.upsert([record(random, f"{number}") for number in range(count)])
 
 
 # whose directory it is
@@ -162,16 +111,16 @@ def test_another_format_is_refused_in_both_places(tmp_path: Path) -> None:
     filled(tmp_path / "data")
     marker = tmp_path / "data" / "regionsearch.json"
     good = marker.read_text()
-    marker.write_text(json.dumps(json.loads(good) | {"format": 2}))
-    with pytest.raises(UnsupportedFormat, match="format 2; this version reads format 1"):
+    marker.write_text(json.dumps(json.loads(good) | {"format": 99}))
+    with pytest.raises(UnsupportedFormat, match="format 99; this version reads format"):
         DataDirectory(tmp_path / "data", "write")
     marker.write_text(good)
     with DataDirectory(tmp_path / "data", "write") as directory:
         environment = directory._environment
         with environment.transaction(write=True) as transaction:
-            transaction.put(b"format", b"2", db=environment.database("format"))
+            transaction.put(b"format", b"99", db=environment.database("format"))
     for mode in ("read", "write"):
-        with pytest.raises(UnsupportedFormat, match="format 2; this version reads format 1"):
+        with pytest.raises(UnsupportedFormat, match="format 99; this version reads format"):
             DataDirectory(tmp_path / "data", mode)  # type: ignore[arg-type]
 
 
@@ -328,161 +277,6 @@ def test_a_place_where_nothing_can_be_made_is_named(open_to_all: Path) -> None:
     (open_to_all / "parent").mkdir()
     with without_the_right_to_write(open_to_all / "parent"), pytest.raises(ReadOnly, match="parent/data"):
         DataDirectory(open_to_all / "parent" / "data", "write")
-
-
-# what readers see
-
-WRITER = """
-with DataDirectory(path, 'write') as directory:
-    collection = directory.create_collection(spec())
-    say('open')
-    while line := ask():
-        command, *ids = line.split()
-        if command == 'upsert':
-            collection.upsert([record(random, each, entities=3) for each in ids])
-        elif command == 'delete':
-            collection.delete(ids)
-        elif command == 'drop':
-            directory.drop_collection('photos')
-        say(f'{command} done')
-"""
-
-
-def assert_whole(collection: Collection, ids: list[str]) -> None:
-    """Searches, listings and records agree on these images, and on nothing else."""
-    assert list(collection.image_ids()) == ids
-    vector = unit_vectors(np.random.default_rng(0), 1)[0]
-    entities = collection.search(vector, 10_000)
-    assert len(entities.numbers) == 3 * len(ids) == collection.stats.entities
-    images = collection.search_images(vector, 10_000)
-    assert sorted(each.image_id for each in collection.candidates(images.numbers.tolist())) == ids
-    for image_id in ids:
-        stored = collection.get(image_id)
-        assert collection.search(stored.vectors[2], 1).numbers.tolist() == [stored.number]
-
-
-def test_a_reader_sees_what_another_process_has_committed(tmp_path: Path) -> None:
-    with other_process(WRITER, tmp_path / "data") as writer:
-        assert hear(writer) == "open"
-        with DataDirectory(tmp_path / "data", "read") as directory:
-            collection = directory.collection("photos")
-            assert_whole(collection, [])
-            for command, ids in [
-                ("upsert a b c d e", ["a", "b", "c", "d", "e"]),
-                ("upsert f", ["a", "b", "c", "d", "e", "f"]),
-                ("upsert b f", ["a", "b", "c", "d", "e", "f"]),  # replaced
-                ("delete a e", ["b", "c", "d", "f"]),
-                ("upsert a b", ["a", "b", "c", "d", "f"]),
-                ("delete f", ["a", "b", "c", "d"]),
-                ("upsert f", ["a", "b", "c", "d", "f"]),
-            ]:
-                generation = collection.stats.generation
-                assert tell(writer, command) == command.split()[0] + " done"
-                assert collection.stats.generation > generation
-                assert_whole(collection, ids)
-            assert tell(writer, "drop") == "drop done"
-            with pytest.raises(CollectionNotFound):
-                collection.search(unit_vectors(np.random.default_rng(0), 1)[0], 1)
-            with pytest.raises(CollectionNotFound, match="there are: none"):
-                directory.collection("photos")
-
-
-def test_a_reader_beside_the_writer_of_its_own_process_sees_its_writes(tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    with DataDirectory(tmp_path / "data", "write") as writing:
-        written = writing.create_collection(spec())
-        with DataDirectory(tmp_path / "data", "read") as reading:
-            read = reading.collection("photos")
-            given = [record(random, image_id, entities=3) for image_id in "abc"]
-            written.upsert(given)
-            assert_whole(read, ["a", "b", "c"])
-            written.delete(["a"])
-            written.upsert([record(random, "c", entities=3)])
-            assert_whole(read, ["b", "c"])
-        assert_whole(written, ["b", "c"])  # closing one leaves the other open
-        assert_same_image(written.get("b"), given[1])
-
-
-# collections
-
-
-def test_collections_are_made_found_and_dropped_by_name(tmp_path: Path) -> None:
-    probe = unit_vectors(np.random.default_rng(0), 1)[0]
-    with DataDirectory(tmp_path / "data", "write") as directory:
-        photos = directory.create_collection(spec(probe=probe, pixels="original", entity_limit=7))
-        directory.create_collection(spec("Zoo.2-b_1"))
-        with pytest.raises(CollectionExists, match="'photos'"):
-            directory.create_collection(spec())
-        for name in ("", ".hidden", "a/b", "ä", "x" * 129, "a b", "a\n"):
-            with pytest.raises(InvalidRequest, match="collection name"):
-                directory.create_collection(spec(name))
-        for settings in ({"entity_limit": 0}, {"pixels": "all"}, {"probe": probe[:3]}, {"dimension": 0}):
-            with pytest.raises(InvalidRequest):
-                directory.create_collection(spec("bad", **settings))
-        assert directory.collection_names() == ["Zoo.2-b_1", "photos"]
-        assert directory.collection("photos") is photos
-        with pytest.raises(CollectionNotFound, match=r"'Zoo\.2-b_1', 'photos'"):
-            directory.collection("bad")
-    with DataDirectory(tmp_path / "data", "write") as directory:
-        stored = directory.collection("photos").spec
-        np.testing.assert_array_equal(stored.probe, probe)
-        assert (stored.embedder, stored.segmenter) == (spec().embedder, spec().segmenter)
-        assert (stored.pixels, stored.entity_limit) == ("original", 7)
-        directory.drop_collection("photos")
-        assert directory.collection_names() == ["Zoo.2-b_1"]
-
-
-def test_a_dropped_collection_is_gone_at_once_and_its_rows_after_a_crash_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    random = np.random.default_rng(0)
-    monkeypatch.setattr("regionsearch.collection.data_directory._SWEEP_ROWS", 7)
-    with DataDirectory(tmp_path / "data", "write") as directory:
-        photos = directory.create_collection(spec())
-        kept = directory.create_collection(spec("kept"))
-        for collection in (photos, kept):
-            collection.upsert([record(random, f"{number}", pixels=b"x") for number in range(30)])
-        monkeypatch.setattr(DataDirectory, "_finish_drops", lambda self: None)  # as if killed here
-        directory.drop_collection("photos")
-        with pytest.raises(CollectionNotFound, match="dropped"):
-            photos.get("1")
-        with pytest.raises(CollectionNotFound, match="dropped"):
-            photos.upsert([record(random, "1")])
-        again = directory.create_collection(spec())
-        assert again.stats.images == 0
-        assert list(again.image_ids()) == []
-        again.upsert([record(random, "1", entities=3)])
-        monkeypatch.undo()
-    monkeypatch.setattr("regionsearch.collection.data_directory._SWEEP_ROWS", 7)
-    with DataDirectory(tmp_path / "data", "write") as directory:
-        environment = directory._environment
-        with environment.transaction() as transaction:
-            assert dropped_collections(environment, transaction) == []
-            rows = transaction.stat(environment.database("records"))["entries"]
-        assert rows == 31
-        assert directory.commits >= 30 * 4 // 7
-        assert_whole(directory.collection("photos"), ["1"])
-        assert directory.collection("kept").stats.images == 30
-
-
-def test_a_collection_made_while_another_of_its_name_is_dropped_is_one_object(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with DataDirectory(tmp_path / "data", "write") as directory:
-        directory.create_collection(spec())
-        writer = directory._writing()
-        submit = writer.submit
-        made: list[Collection] = []
-
-        def submit_and_lose_the_race(*work: Any) -> Any:
-            answer = submit(*work)
-            monkeypatch.undo()
-            made.append(directory.create_collection(spec()))  # another thread's, before the drop goes on
-            return answer
-
-        monkeypatch.setattr(writer, "submit", submit_and_lose_the_race)
-        directory.drop_collection("photos")
-        assert directory.collection("photos") is made[0]
 
 
 def test_close_waits_for_reads_under_way(tmp_path: Path) -> None:
