@@ -308,15 +308,16 @@ class CollectionRows:
 
         Returns its row and the counters after it, not yet written. Raises DataLoss, before any change.
         """
-        key = self._prefix + _NUMBER.pack(row.number)
+        key = self.record_key(row.number)
         old = transaction.get(key, db=self._records)
         if old is None:
             raise DataLoss(f"image '{image_id}' of collection '{self.name}': its record is missing")
-        value = with_payload(old, payload, row.version + 1, updated)
+        value = with_payload(old, key, payload, row.version + 1, updated)
         counters = replace(counters, stored_bytes=counters.stored_bytes + len(value) - len(old))
         transaction.put(key, value, db=self._records)
         row = replace(row, version=row.version + 1, updated=updated)
-        transaction.put(self._prefix + image_id.encode(), row.pack(), db=self._ids)
+        id_key = self._prefix + image_id.encode()
+        transaction.put(id_key, seal_value("ids", id_key, row.pack()), db=self._ids)
         return row, counters
 
     def put_background(self, transaction: Any, background: bytes) -> None:

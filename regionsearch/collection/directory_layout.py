@@ -26,7 +26,7 @@ from regionsearch.errors import (
     UnsupportedFormat,
 )
 
-FORMAT = 1
+FORMAT = 2
 MARKER = "regionsearch.json"
 LOCK = "regionsearch.lock"
 CATALOG = "catalog"

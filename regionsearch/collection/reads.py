@@ -123,7 +123,9 @@ class CollectionReads:
                 if record is None or record[0] in found:
                     continue
                 try:
-                    found[record[0]] = candidate_parts(record[1], labels=labels)
+                    found[record[0]] = candidate_parts(
+                        record[1], self._rows.record_key(record[0]), labels=labels
+                    )
                 except DataLoss as error:
                     raise self._loss(record[0], error) from error
             # Everything is copied or compared while the transaction keeps LMDB's pages.
@@ -160,12 +162,9 @@ class CollectionReads:
     def _decoded(self, transaction: Any, value: Buffer, number: int, *, pixels: bool) -> ImageRecord:
         try:
             kept = self._rows.pixels(transaction, number) if pixels else None
-            record = decode(value, kept)
-            if record.number != number:
-                raise DataLoss(f"it holds the record of image number {record.number}")
+            return decode(value, self._rows.record_key(number), kept)
         except DataLoss as error:
             raise self._loss(number, error) from error
-        return record
 
     def _loss(self, number: int, error: DataLoss) -> DataLoss:
         image_id = ""

@@ -1,10 +1,11 @@
-"""The bytes of one record, format 1. docs/storage.md specifies them; little endian throughout.
+"""The bytes of one record, layout 2. docs/storage.md specifies them; little endian throughout.
 
 header (112 bytes) | vectors | boxes | areas | objectness | runs per mask | label sources | id
                    | labels | payload | runs | long runs
 
-The header's own checksum covers it, and holds the one of the body, so that the writer can fill in
-number, version and time without reading the body again.
+The header's own checksum covers it and the key of its row, so that a record found under another key is
+noticed, and the header holds the checksum of the body, so that the writer can fill in number, version and
+time without reading the body again.
 
 LMDB puts a value of more than half a page 16 bytes behind the start of a page: vectors that begin at
 byte 112 of the record are aligned to 64 bytes in memory.
@@ -15,7 +16,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -28,7 +29,10 @@ from regionsearch.errors import DataLoss, UnsupportedFormat
 from regionsearch.regions import Mask
 
 MAGIC = b"RSR1"
-RECORD_FORMAT = 1
+RECORD_FORMAT = 2
+_FORMAT_1 = 1
+_LAYOUT = struct.Struct("<H")
+_LAYOUT_AT = 12
 _PREFIX = struct.Struct("<4sI")
 _REST = struct.Struct("<IHHQQqIIII32sIIIIII")
 # Of the same bytes: width, height, entities, dimension, bytes of id and of labels.
@@ -78,7 +82,8 @@ class Header:
         texts = self.id_bytes + self.labels_bytes + self.payload_bytes
         return self.id_start + texts + 2 * self.runs + 4 * self.long_runs
 
-    def pack(self) -> bytes:
+    def pack(self, key: Buffer) -> bytes:
+        """key: of the row that it goes into."""
         rest = _REST.pack(
             self.body_checksum,
             RECORD_FORMAT,
@@ -98,16 +103,15 @@ class Header:
             self.long_runs,
             0,
         )
-        return _PREFIX.pack(MAGIC, zlib.crc32(rest)) + rest
+        return _PREFIX.pack(MAGIC, zlib.crc32(rest, zlib.crc32(key))) + rest
 
 
-def read_header(value: Buffer) -> Header:
-    """Raises DataLoss unless the header is whole and the value as long as it says."""
+def read_header(value: Buffer, key: Buffer) -> Header:
+    """key: of the row that the record was found in. Raises DataLoss unless the header is whole, of this row,
+    and the value as long as it says."""
     if len(value) < HEADER_BYTES:
         raise DataLoss(f"a record of {len(value)} bytes is shorter than its header")
-    magic, checksum = _PREFIX.unpack_from(value)
-    if magic != MAGIC or zlib.crc32(value[_PREFIX.size : HEADER_BYTES]) != checksum:
-        raise DataLoss("a record's header does not match its checksum")
+    _check_header(value, key)
     body, layout, flags, number, version, updated, width, height, entities, dimension, digest, *sizes, _ = (
         _REST.unpack_from(value, _PREFIX.size)
     )
@@ -120,12 +124,42 @@ def read_header(value: Buffer) -> Header:
     return header
 
 
-def verify(value: Buffer) -> Header:
-    """Reads every byte. Raises DataLoss when header or body do not match their checksums."""
-    header = read_header(value)
+def verify(value: Buffer, key: Buffer) -> Header:
+    """Reads every byte. key: of the row that the record was found in. Raises DataLoss when header or body do not match their checksums."""
+    header = read_header(value, key)
     if zlib.crc32(value[HEADER_BYTES:]) != header.body_checksum:
         raise DataLoss("a record does not match its checksum")
     return header
+
+
+def bound_to_key(value: Buffer, key: Buffer) -> bytes:
+    """A record of layout 1, whose header knew nothing of its row, as one of this layout: the same bytes but
+    for layout and checksum of the header. One of this layout comes back as it is.
+
+    Raises DataLoss when header or body are damaged, or the record is of another row.
+    """
+    if len(value) < HEADER_BYTES:
+        raise DataLoss(f"a record of {len(value)} bytes is shorter than its header")
+    rest = bytearray(value[_PREFIX.size : HEADER_BYTES])
+    magic, checksum = _PREFIX.unpack_from(value)
+    (layout,) = _LAYOUT.unpack_from(value, _LAYOUT_AT)
+    if layout == RECORD_FORMAT:
+        verify(value, key)
+        return bytes(value)
+    if magic != MAGIC or layout != _FORMAT_1 or zlib.crc32(rest) != checksum:
+        raise DataLoss("a record's header does not match its checksum")
+    _LAYOUT.pack_into(rest, _LAYOUT_AT - _PREFIX.size, RECORD_FORMAT)
+    bound = b"".join((_PREFIX.pack(MAGIC, zlib.crc32(rest, zlib.crc32(key))), rest, value[HEADER_BYTES:]))
+    header = verify(bound, key)
+    if header.number != int.from_bytes(key[-8:], "big"):
+        raise DataLoss(f"it holds the record of image number {header.number}")
+    return bound
+
+
+def _check_header(value: Buffer, key: Buffer) -> None:
+    magic, checksum = _PREFIX.unpack_from(value)
+    if magic != MAGIC or zlib.crc32(value[_PREFIX.size : HEADER_BYTES], zlib.crc32(key)) != checksum:
+        raise DataLoss("a record's header does not match its checksum, or it is of another row")
 
 
 def encode_body(record: ImageRecord) -> tuple[Header, bytes]:
@@ -172,14 +206,46 @@ def encode_body(record: ImageRecord) -> tuple[Header, bytes]:
     return header, body
 
 
+def with_payload(value: Buffer, key: bytes, payload: bytes, version: int, updated: int) -> bytes:
+    """The record of a row with another payload (as `encode_payload` gives it), version and time.
+
+    Reads every byte first, so that damage is not written anew under a fresh checksum. Raises DataLoss.
+    """
+    header = verify(value, key)
+    start = header.id_start + header.id_bytes + header.labels_bytes
+    body = b"".join([value[HEADER_BYTES:start], payload, value[start + header.payload_bytes :]])
+    header = replace(
+        header,
+        body_checksum=zlib.crc32(body),
+        version=version,
+        updated=updated,
+        payload_bytes=len(payload),
+    )
+    return header.pack(key) + body
+
+
+def payload_of(value: Buffer, key: bytes) -> dict[str, Any]:
+    """Of a record, every byte of which is read first. Raises DataLoss."""
+    header = verify(value, key)
+    start = header.id_start + header.id_bytes + header.labels_bytes
+    payload = bytes(value[start : start + header.payload_bytes])
+    return dict(json.loads(payload)) if payload else {}
+
+
+def image_id_of(value: Buffer, key: bytes) -> str:
+    """Of a record, of which only the header's checksum is compared. Raises DataLoss."""
+    header = read_header(value, key)
+    return str(value[header.id_start : header.id_start + header.id_bytes], "utf-8")
+
+
 def encode_payload(record: ImageRecord) -> bytes:
     """The payload as JSON in UTF-8, as it is stored and as its size counts."""
     return _json(record.payload) if record.payload else b""
 
 
-def decode(value: Buffer, pixels: bytes | None = None) -> ImageRecord:
+def decode(value: Buffer, key: Buffer, pixels: bytes | None = None) -> ImageRecord:
     """The whole record, checksums verified, nothing of it in LMDB's memory. Raises DataLoss."""
-    header = verify(value)
+    header = verify(value, key)
     count = header.entities
     numbers = np.frombuffer(value, "<f4", header.floats, HEADER_BYTES).astype(np.float32)
     of_vectors = (1 + count) * header.dimension
@@ -231,17 +297,16 @@ class CandidateParts(NamedTuple):
     labels: tuple[str | None, ...] | None
 
 
-def candidate_parts(value: Buffer, *, labels: bool = False) -> CandidateParts:
-    """What joint scoring reads of a record, without reading the rest. labels: whether they are wanted.
+def candidate_parts(value: Buffer, key: Buffer, *, labels: bool = False) -> CandidateParts:
+    """What joint scoring reads of a record, without reading the rest. key: of its row. labels: whether they
+    are wanted.
 
     Of the checksums only the header's is compared: reading every byte of the body twice would double the
     time of joint scoring. Raises DataLoss.
     """
     if len(value) < HEADER_BYTES:
         raise DataLoss(f"a record of {len(value)} bytes is shorter than its header")
-    magic, checksum = _PREFIX.unpack_from(value)
-    if magic != MAGIC or zlib.crc32(value[_PREFIX.size : HEADER_BYTES]) != checksum:
-        raise DataLoss("a record's header does not match its checksum")
+    _check_header(value, key)
     width, height, count, dimension, id_bytes, labels_bytes = _CANDIDATE.unpack_from(value, _CANDIDATE_AT)
     vectors = (1 + count) * dimension
     id_start = HEADER_BYTES + 4 * (vectors + 6 * count) + 5 * count

@@ -16,6 +16,7 @@ import numpy as np
 
 from regionsearch.collection.environment import Environment
 from regionsearch.collection.records import CollectionSpec, IndexedField, IndexWish
+from regionsearch.collection.row_seals import open_value, seal_value
 from regionsearch.errors import CollectionNotFound
 from regionsearch.fingerprint import Fingerprint
 
@@ -65,7 +66,7 @@ def stored_spec(environment: Environment, transaction: Any, name: str) -> bytes 
     """The JSON under a collection's name; aliases are not looked at."""
     key = name.encode("utf-8", "surrogatepass")[:_KEY_BYTES]
     value = transaction.get(key, db=environment.database("collections")) if key else None
-    return None if value is None else bytes(value)
+    return None if value is None else bytes(open_value("collections", key, value))
 
 
 def stored_names(environment: Environment, transaction: Any) -> list[str]:
@@ -75,7 +76,9 @@ def stored_names(environment: Environment, transaction: Any) -> list[str]:
 
 
 def put_spec(environment: Environment, transaction: Any, spec: CollectionSpec, number: int) -> None:
-    transaction.put(spec.name.encode(), spec_to_json(spec, number), db=environment.database("collections"))
+    key = spec.name.encode()
+    value = seal_value("collections", key, spec_to_json(spec, number))
+    transaction.put(key, value, db=environment.database("collections"))
 
 
 def delete_spec(environment: Environment, transaction: Any, name: str) -> None:
@@ -105,6 +108,8 @@ def rewrite_spec(
 def take_number(environment: Environment, transaction: Any) -> int:
     """A number for a new collection; none is given out twice."""
     formats = environment.database("format")
-    number = int(bytes(transaction.get(_NEXT_COLLECTION, b"1", db=formats)))
-    transaction.put(_NEXT_COLLECTION, str(number + 1).encode(), db=formats)
+    stored = transaction.get(_NEXT_COLLECTION, db=formats)
+    number = 1 if stored is None else int(bytes(open_value("format", _NEXT_COLLECTION, stored)))
+    value = seal_value("format", _NEXT_COLLECTION, str(number + 1).encode())
+    transaction.put(_NEXT_COLLECTION, value, db=formats)
     return number

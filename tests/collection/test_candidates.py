@@ -19,6 +19,9 @@ from regionsearch.collection import Candidates, Collection, DataDirectory
 from regionsearch.collection.record_layout import candidate_parts, encode_body
 from regionsearch.errors import DataLoss
 
+KEY = bytes(12)
+"""Of the row that a record made here would lie in."""
+
 
 @pytest.fixture(scope="module", params=[12, 128], ids=["short", "long"])
 def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
@@ -135,21 +138,21 @@ def test_candidates_made_one_by_one_are_those_that_were_read(filled: Collection)
 
 def test_a_record_that_cannot_be_read_as_a_candidate_is_said_to_be_damaged() -> None:
     header, body = encode_body(record(np.random.default_rng(0), "image", entities=2))
-    value = header.pack() + body
-    parts = candidate_parts(value)
+    value = header.pack(KEY) + body
+    parts = candidate_parts(value, KEY)
     assert parts.image_id == "image"
     for length in (0, 7, 111, 112, header.id_start, header.id_start + header.id_bytes):
         with pytest.raises(DataLoss):
-            candidate_parts(value[: length - 1] if length else b"")
+            candidate_parts(value[: length - 1] if length else b"", KEY)
     for position in range(112):
         damaged = bytearray(value)
         damaged[position] ^= 4
         with pytest.raises(DataLoss, match="checksum"):
-            candidate_parts(damaged)
+            candidate_parts(damaged, KEY)
     damaged = bytearray(value)
     damaged[header.id_start] = 0xFF
     with pytest.raises(DataLoss, match="id"):
-        candidate_parts(damaged)
+        candidate_parts(damaged, KEY)
 
 
 @pytest.mark.parametrize("stored", [b'["dog","cat"]', b"7", b'["dog"', b"\xff"])
@@ -157,10 +160,10 @@ def test_damaged_labels_are_noticed_when_they_are_asked_for(stored: bytes) -> No
     header, body = encode_body(record(np.random.default_rng(0), "image", entities=3))
     at = header.id_start + header.id_bytes - 112
     body = body[:at] + stored + body[at + header.labels_bytes :]
-    value = replace(header, labels_bytes=len(stored)).pack() + body
-    assert candidate_parts(value).labels is None
+    value = replace(header, labels_bytes=len(stored)).pack(KEY) + body
+    assert candidate_parts(value, KEY).labels is None
     with pytest.raises(DataLoss, match="labels"):
-        candidate_parts(value, labels=True)
+        candidate_parts(value, KEY, labels=True)
 
 
 def test_a_damaged_candidate_is_named(tmp_path: Path) -> None:
@@ -172,7 +175,8 @@ def test_a_damaged_candidate_is_named(tmp_path: Path) -> None:
     data = tmp_path / "data" / "catalog" / "data.mdb"
     raw = bytearray(data.read_bytes())
     start = raw.index(images[1].vectors[0].tobytes()) - 112
-    assert struct.unpack_from("<I", raw, start + 4)[0] == zlib.crc32(raw[start + 8 : start + 112])
+    key = struct.pack(">IQ", 1, 2)
+    assert struct.unpack_from("<I", raw, start + 4)[0] == zlib.crc32(raw[start + 8 : start + 112], zlib.crc32(key))
     raw[start + 48] ^= 1  # how many entities it says to have
     data.write_bytes(raw)
     with DataDirectory(tmp_path / "data", "read") as directory:

@@ -142,17 +142,20 @@ def test_payloads_and_backgrounds_survive_as_json(collection: Collection) -> Non
 def test_every_flipped_bit_of_a_record_is_noticed() -> None:
     random = np.random.default_rng(0)
     header, body = encode_body(record(random, "a", entities=2))
-    value = header.pack() + body
-    assert verify(value) == header
-    assert decode(value).image_id == "a"
+    key = bytes(12)
+    value = header.pack(key) + body
+    assert verify(value, key) == header
+    assert decode(value, key).image_id == "a"
+    with pytest.raises(DataLoss):
+        verify(value, b"another row!")
     for position in range(len(value)):
         damaged = bytearray(value)
         damaged[position] ^= 1 << int(random.integers(8))
         with pytest.raises(DataLoss):
-            verify(bytes(damaged))
+            verify(bytes(damaged), key)
     for length in range(0, len(value), 7):
         with pytest.raises(DataLoss):
-            verify(value[:length])
+            verify(value[:length], key)
 
 
 def flip_a_bit(directory: Path, where: bytes) -> None:
