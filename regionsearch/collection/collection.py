@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,12 @@ from regionsearch.collection.candidates import Candidates
 from regionsearch.collection.catalog import CollectionRows
 from regionsearch.collection.environment import Environment
 from regionsearch.collection.group_commit import GroupCommit
-from regionsearch.collection.index import VectorIndex, image_numbers, ordinals
+from regionsearch.collection.index import image_numbers, ordinals
 from regionsearch.collection.reads import CollectionReads
 from regionsearch.collection.records import (
     CollectionSpec,
     CollectionStats,
+    Durability,
     ImageListing,
     ImageRecord,
     Neighbours,
@@ -77,23 +78,81 @@ class Collection:
             generation=counters.generation,
         )
 
-    # writes (each returns when the LMDB transaction is on disk and the rows are searchable)
+    # writes (each returns when the LMDB transaction is on disk and the rows are searchable, or, with
+    # durability "buffered", when it is checked and queued: at most 200 ms before its commit, with which it
+    # becomes visible. docs/durability.md has what all of them share.)
 
-    def upsert(self, records: Sequence[ImageRecord]) -> builtins.list[UpsertResult]:
+    def upsert(
+        self,
+        records: Sequence[ImageRecord],
+        *,
+        if_versions: Mapping[str, int] | None = None,
+        idempotency_key: str = "",
+        durability: Durability = "synced",
+    ) -> builtins.list[UpsertResult]:
         """All or none. A repeated image_id within one call: the last wins.
 
+        if_versions: versions that images of this call must have (0: there is none), or nothing is written.
+        idempotency_key: the same call again within 24 hours returns the first one's result and writes nothing.
         Returns a result for each record given, in their order; repeated ones share theirs.
-        Raises InvalidRecord (names image and what does not fit), ReadOnly, StorageFull.
+        Raises InvalidRecord (names image and what does not fit), InvalidRequest (a key that another request
+        came with), VersionMismatch (names image, version wanted and found), ReadOnly, StorageFull.
         """
-        return self._writes.upsert(records)
+        return self._writes.upsert(
+            records, if_versions=if_versions, idempotency_key=idempotency_key, durability=durability
+        )
 
     def check(self, record: ImageRecord) -> None:
         """Raises InvalidRecord, naming image and field, when `upsert` would refuse this record."""
         self._writes.check(record)
 
-    def delete(self, image_ids: Sequence[str]) -> int:
-        """Returns how many existed. Raises ReadOnly, StorageFull."""
-        return self._writes.delete(image_ids)
+    def update_payload(
+        self,
+        image_id: str,
+        payload: Mapping[str, Any],
+        *,
+        merge: bool = False,
+        if_version: int | None = None,
+        idempotency_key: str = "",
+        durability: Durability = "synced",
+    ) -> UpsertResult:
+        """Replaces an image's payload, or merges into it (RFC 7396: null takes a member away). Number,
+        entities and vectors stay; version and time move on. The rest as `upsert`.
+
+        Raises ImageNotFound, InvalidRecord (also when the merged payload would be too large), InvalidRequest,
+        VersionMismatch, DataLoss (the record is damaged), ReadOnly, StorageFull.
+        """
+        return self._writes.update_payload(
+            image_id,
+            payload,
+            merge=merge,
+            if_version=if_version,
+            idempotency_key=idempotency_key,
+            durability=durability,
+        )
+
+    def delete(
+        self,
+        image_ids: Sequence[str],
+        *,
+        if_versions: Mapping[str, int] | None = None,
+        idempotency_key: str = "",
+        durability: Durability = "synced",
+    ) -> int:
+        """Returns how many existed (buffered: as of the last commit); all or none. The rest as `upsert`.
+
+        Raises InvalidRequest, VersionMismatch, ReadOnly, StorageFull.
+        """
+        return self._writes.delete(
+            image_ids, if_versions=if_versions, idempotency_key=idempotency_key, durability=durability
+        )
+
+    def flush(self) -> None:
+        """Waits until every write queued so far, buffered ones too, is on disk and searchable.
+
+        Raises what a buffered write of this collection failed with since the last call; ReadOnly.
+        """
+        self._writes.flush()
 
     def set_background(self, background: dict[str, Any]) -> None:
         """A JSON object kept with the collection (statistics for joint scoring), replaced atomically.
@@ -189,21 +248,15 @@ class Collection:
 
         Fewer than k when there are fewer. Raises InvalidRequest, ModelUnavailable (no FAISS).
         """
-        checked = self._checked_query(vector, k)
-        return _neighbours(self._arms.current().entities, checked, k)
+        ids, similarities = self._arms.current().search("entities", self._checked_query(vector, k), k)
+        return Neighbours(image_numbers(ids), ordinals(ids), similarities)
 
     def search_images(self, vector: NDArray[np.float32], k: int) -> Neighbours:
         """Global arm, as `search`."""
-        checked = self._checked_query(vector, k)
-        found = _neighbours(self._arms.current().images, checked, k)
-        return Neighbours(found.numbers, np.zeros_like(found.ordinals), found.similarities)
+        ids, similarities = self._arms.current().search("images", self._checked_query(vector, k), k)
+        return Neighbours(image_numbers(ids), np.zeros_like(ids), similarities)
 
     def _checked_query(self, vector: NDArray[np.float32], k: int) -> NDArray[np.float32]:
         if k < 1:
             raise InvalidRequest(f"k is {k}; it must be at least 1", field="k")
         return check_query_vector(vector, self._spec.embedder.dimension)
-
-
-def _neighbours(index: VectorIndex, vector: NDArray[np.float32], k: int) -> Neighbours:
-    ids, similarities = index.search(vector, k)
-    return Neighbours(image_numbers(ids), ordinals(ids), similarities)

@@ -1,8 +1,6 @@
-"""What an index of vectors does, whatever stands behind it."""
+"""The 63-bit ids of rows: image number × 65,536 + the entity's ordinal."""
 
 from __future__ import annotations
-
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,35 +29,3 @@ def image_numbers(ids: NDArray[np.int64]) -> NDArray[np.int64]:
 def ordinals(ids: NDArray[np.int64]) -> NDArray[np.int64]:
     """The entity's place in its image, `IMAGE_ORDINAL` for the image's own vector."""
     return ids & IMAGE_ORDINAL
-
-
-class VectorIndex(Protocol):
-    """Rows of one arm: (id, vector) pairs, searched by inner product.
-
-    One thread changes an index; any number search it at the same time, and each search sees the rows
-    as they were between two changes, never half of one.
-    """
-
-    def __len__(self) -> int:
-        """Live rows."""
-
-    def add(self, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
-        """ids (n,) ascending and above all earlier ones, as image numbers only grow; vectors (n, d)."""
-
-    def delete(self, numbers: NDArray[np.int64]) -> None:
-        """All rows of these images; numbers that have none are passed over."""
-
-    def replace(
-        self, numbers: NDArray[np.int64], ids: NDArray[np.int64], vectors: NDArray[np.float32]
-    ) -> None:
-        """`delete` and `add` as one change: no search sees the old rows gone and the new ones missing."""
-
-    def search(self, vector: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The k live rows of the largest inner product with `vector` (d,), fewer when there are fewer.
-
-        Returns ids and exact similarities, best first; equal similarities in the order of their ids,
-        also where k cuts through them.
-        """
-
-    def live_images(self) -> NDArray[np.int64]:
-        """Numbers of the images that have live rows, ascending."""
