@@ -18,7 +18,7 @@ from regionsearch.filters.expression import (
     conditions_of,
 )
 from regionsearch.filters.lexer import MAX_FILTER_LENGTH
-from regionsearch.filters.parser import MAX_CONDITIONS, MAX_DEPTH, MAX_IN_VALUES, parse
+from regionsearch.filters.parser import MAX_CONDITIONS, MAX_DEPTH, MAX_IN_VALUES, parse, parse_path
 
 __all__ = [
     "EVERYTHING",
@@ -41,4 +41,5 @@ __all__ = [
     "Value",
     "conditions_of",
     "parse",
+    "parse_path",
 ]

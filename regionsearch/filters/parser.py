@@ -56,12 +56,13 @@ def parse(text: str) -> Expression:
     the grammar, on fields that do not exist, on comparisons that can never be true, and beyond the limits.
     """
     parser = _Parser(text)
-    if parser.token.kind == "end":
-        return EVERYTHING
-    expression = parser.expression(0)
-    if parser.token.kind != "end":
-        raise parser.unexpected("AND, OR or the end of the filter")
-    return expression
+    return EVERYTHING if parser.at_end() else parser.whole()
+
+
+def parse_path(path: str) -> Field:
+    """The field of the payload that `path` names as filters do, without `payload.`: `year`, `camera.maker`,
+    `"focal length"`. Raises InvalidFilter."""
+    return _Parser(f"payload.{path}").whole_path()
 
 
 class _Parser:
@@ -76,6 +77,21 @@ class _Parser:
     @property
     def token(self) -> Token:
         return self._tokens[self._at]
+
+    def at_end(self) -> bool:
+        return self.token.kind == "end"
+
+    def whole(self) -> Expression:
+        expression = self.expression(0)
+        if not self.at_end():
+            raise self.unexpected("AND, OR or the end of the filter")
+        return expression
+
+    def whole_path(self) -> Field:
+        field, _ = self._field()
+        if not self.at_end():
+            raise self.unexpected("the end of the path")
+        return field
 
     def unexpected(self, expected: str, token: Token | None = None) -> InvalidFilter:
         token = token or self.token

@@ -1,0 +1,79 @@
+"""Distinct texts in order, in one buffer: found by bisection, decoded only when they are asked for."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regionsearch.filters.timestamps import instant_of
+
+NO_INSTANT = -(1 << 63)
+
+
+class SortedTexts:
+    """k texts in UTF-8, ascending, which is the order of their code points too.
+
+    bytes: all of them side by side. offsets: (k + 1,) uint32, where each begins in it. instants: (k,)
+    int64, microseconds since 1970, NO_INSTANT for texts that are no times; made when first asked for
+    unless they are given.
+    """
+
+    def __init__(
+        self, joined: bytes, offsets: NDArray[np.uint32], instants: NDArray[np.int64] | None = None
+    ) -> None:
+        self.joined = joined
+        self.offsets = offsets
+        if instants is not None:
+            self.instants = instants
+
+    @staticmethod
+    def of(texts: Iterable[bytes]) -> SortedTexts:
+        """Of texts in any order, also repeated ones."""
+        ordered = sorted(set(texts))
+        ends = np.cumsum([len(text) for text in ordered], dtype=np.uint32)
+        return SortedTexts(b"".join(ordered), np.concatenate([np.zeros(1, np.uint32), ends]))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, place: int) -> bytes:
+        if not 0 <= place < len(self):
+            raise IndexError(place)
+        return self.joined[self.offsets[place] : self.offsets[place + 1]]
+
+    @cached_property
+    def instants(self) -> NDArray[np.int64]:
+        found = (instant_of(str(text, "utf-8")) for text in self.all())
+        return np.array([NO_INSTANT if each is None else each for each in found], np.int64)
+
+    def all(self) -> list[bytes]:
+        offsets = self.offsets.tolist()
+        return [self.joined[start:end] for start, end in pairwise(offsets)]
+
+    def places(self, sign: str, text: str) -> tuple[int, int]:
+        """The half-open range of places of those that are `sign` text (= < <= > >=)."""
+        coded = text.encode()
+        if sign == "=":
+            at = bisect_left(self, coded)
+            return at, at + (at < len(self) and self[at] == coded)
+        if sign == "<":
+            return 0, bisect_left(self, coded)
+        if sign == "<=":
+            return 0, bisect_right(self, coded)
+        if sign == ">":
+            return bisect_right(self, coded), len(self)
+        return bisect_left(self, coded), len(self)
+
+    def places_with_prefix(self, prefix: str) -> tuple[int, int]:
+        """The half-open range of places of those that begin so."""
+        coded = prefix.encode()
+        if not coded:
+            return 0, len(self)
+        # UTF-8 has no byte 255, so the last one can always be the next higher.
+        after = coded[:-1] + bytes([coded[-1] + 1])
+        return bisect_left(self, coded), bisect_left(self, after)

@@ -1,0 +1,249 @@
+"""The values that one field has in a run of images, as arrays, and which images a condition holds of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regionsearch.filters.expression import (
+    Comparison,
+    Condition,
+    Instant,
+    Membership,
+    Prefix,
+    Presence,
+    Text,
+    Value,
+)
+from regionsearch.filters.meaning import ORDER
+from regionsearch.filters.number_ranges import float_range, whole_range
+from regionsearch.filters.sorted_texts import NO_INSTANT, SortedTexts
+
+BOOLEAN, WHOLE, FLOAT, BIG, TEXT, OBJECT, KEY = range(7)
+"""Kinds of values. WHOLE: an integer of 64 bits; BIG: one beyond them. KEY: a key of an object, which is
+no value of the field, but what `:` asks for."""
+MIXED = 255
+_INT64 = range(-(1 << 63), 1 << 63)
+
+
+@dataclass(frozen=True, eq=False)
+class ValueColumn:
+    """Of images 0 to span − 1, the v values of one field, by image; each value of an image once.
+
+    owners: (v,) uint16, ascending, the image of each. kinds: (v,) uint8. bits: (v,) int64: 0 or 1, the
+    integer, the bits of the double, or the place in `texts` of the text, key, or the digits of a BIG one.
+    """
+
+    span: int
+    owners: NDArray[np.uint16]
+    kinds: NDArray[np.uint8]
+    bits: NDArray[np.int64]
+    texts: SortedTexts
+
+    @staticmethod
+    def empty(span: int) -> ValueColumn:
+        return ValueColumn(
+            span, np.empty(0, np.uint16), np.empty(0, np.uint8), np.empty(0, np.int64), SortedTexts.of(())
+        )
+
+    @staticmethod
+    def of(span: int, values: Mapping[int, Iterable[Any]]) -> ValueColumn:
+        """values: by image, as `payload_values.values_at` finds them, or `Instant`s' texts in their stead."""
+        return ValueColumn.empty(span).changed((), values)
+
+    def changed(self, without: Iterable[int], added: Mapping[int, Iterable[Any]]) -> ValueColumn:
+        """The same with the values of some images gone, and those of others, which have none then, there."""
+        dropped = np.zeros(self.span, bool)
+        dropped[[*without, *added]] = True
+        kept = ~dropped[self.owners]
+        owners: list[int] = []
+        kinds: list[int] = []
+        bits: list[int | bytes] = []
+        for owner in added:
+            coded = dict.fromkeys(pair for value in added[owner] for pair in _coded(value))
+            owners.extend([owner] * len(coded))
+            kinds.extend(kind for kind, _ in coded)
+            bits.extend(each for _, each in coded)
+        texts, place, new_bits = self._texts_with(kept, bits)
+        all_owners = np.concatenate([self.owners[kept], np.array(owners, np.uint16)])
+        order = np.argsort(all_owners, kind="stable")
+        old_kinds, old_bits = self.kinds[kept], self.bits[kept]
+        has_text = _has_text(old_kinds)
+        old_bits = np.where(has_text, place[np.where(has_text, old_bits, 0)], old_bits)
+        return ValueColumn(
+            self.span,
+            all_owners[order],
+            np.concatenate([old_kinds, np.array(kinds, np.uint8)])[order],
+            np.concatenate([old_bits, new_bits])[order],
+            texts,
+        )
+
+    def _texts_with(
+        self, kept: NDArray[np.bool_], bits: list[int | bytes]
+    ) -> tuple[SortedTexts, NDArray[np.int64], NDArray[np.int64]]:
+        """The texts of the kept values and of new ones; where each old text went; the new values' bits."""
+        in_use = np.zeros(len(self.texts) + 1, bool)
+        in_use[self.bits[kept & _has_text(self.kinds)]] = True
+        old = self.texts.all()
+        remaining = [text for text, used in zip(old, in_use.tolist(), strict=False) if used]
+        fresh = [each for each in bits if isinstance(each, bytes)]
+        if len(remaining) == len(old) and not fresh:
+            texts = self.texts
+        else:
+            texts = SortedTexts.of([*remaining, *fresh])
+        code = {text: at for at, text in enumerate(texts.all())}
+        place = np.array([*(code.get(text, 0) for text in old), 0], np.int64)
+        return (
+            texts,
+            place,
+            np.array([code[each] if isinstance(each, bytes) else each for each in bits], np.int64),
+        )
+
+    # what conditions ask
+
+    def truth(self, condition: Condition) -> NDArray[np.bool_]:
+        """(span,) bool: which images the condition holds of, as `meaning.holds` defines it."""
+        match condition:
+            case Presence():
+                return self._present.copy()
+            case Membership(_, values):
+                found = np.zeros(len(self.bits), bool)
+                for value in values:
+                    found |= self._equal(value)
+                return self._owners_of(found)
+            case Comparison(_, "!=", value):
+                return self._present & ~self._owners_of(self._equal(value))
+            case Comparison(_, "=", value):
+                return self._owners_of(self._equal(value))
+            case Comparison(_, ":", value):
+                return self._owners_of(self._equal(value) | self._named_keys(value))
+            case Comparison(_, sign, value):
+                return self._owners_of(self._compared(sign, value))
+
+    @cached_property
+    def kind(self) -> int:
+        """Of all values, or MIXED."""
+        if not len(self.kinds):
+            return MIXED
+        first = int(self.kinds[0])
+        return first if (self.kinds == first).all() else MIXED
+
+    @cached_property
+    def _present(self) -> NDArray[np.bool_]:
+        return self._owners_of(self.kinds != KEY)
+
+    @cached_property
+    def bytes(self) -> int:
+        """Of memory, roughly."""
+        return 11 * len(self.bits) + len(self.texts.joined) + 4 * len(self.texts) + 512
+
+    def _owners_of(self, found: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        truth = np.zeros(self.span, bool)
+        truth[self.owners[found]] = True
+        return truth
+
+    def _is(self, kind: int) -> NDArray[np.bool_] | np.bool_:
+        """Which values are of a kind; one for all when they are of one kind."""
+        return np.bool_(self.kind == kind) if self.kind != MIXED else self.kinds == kind
+
+    def _nothing(self) -> NDArray[np.bool_]:
+        return np.zeros(len(self.bits), bool)
+
+    def _equal(self, value: Value) -> NDArray[np.bool_]:
+        """(v,) bool."""
+        if isinstance(value, bool):
+            return self._in_bits(int(value), int(value) + 1, BOOLEAN)
+        if isinstance(value, Prefix):
+            return self._in_bits(*self.texts.places_with_prefix(value.text), TEXT)
+        return self._compared("=", value)
+
+    def _named_keys(self, value: Value) -> NDArray[np.bool_]:
+        if isinstance(value, Text):
+            return self._in_bits(*self.texts.places("=", value.text), KEY)
+        if isinstance(value, Prefix):
+            return self._in_bits(*self.texts.places_with_prefix(value.text), KEY)
+        return self._nothing()
+
+    def _compared(self, sign: str, value: Value) -> NDArray[np.bool_]:
+        """(v,) bool: values that are `sign` value (= < <= > >=)."""
+        if isinstance(value, Prefix | bool):
+            raise ValueError(f"{value} has no order")
+        if isinstance(value, int | float):
+            return self._numbers(sign, value)
+        if isinstance(value, Instant):
+            return self._instants(sign, value.microseconds)
+        if value.instant is not None:
+            return self._instants(sign, value.instant)
+        return self._in_bits(*self.texts.places(sign, value.text), TEXT)
+
+    def _in_bits(self, first: int, end: int, kind: int) -> NDArray[np.bool_]:
+        """(v,) bool: values of a kind whose bits are at least first and below end."""
+        if first >= end or self.kind not in (kind, MIXED):
+            return self._nothing()
+        found: NDArray[np.bool_] = _within(self.bits, first, end - 1)
+        if self.kind == MIXED:
+            found &= self.kinds == kind
+        return found
+
+    def _instants(self, sign: str, microseconds: int) -> NDArray[np.bool_]:
+        if not len(self.texts):
+            return self._nothing()
+        instants = self.texts.instants
+        wanted = np.int64(microseconds)
+        holds = instants == wanted if sign == "=" else ORDER[sign](instants, wanted)
+        holds &= instants != NO_INSTANT
+        if not holds.any():
+            return self._nothing()
+        is_text = np.broadcast_to(self._is(TEXT), self.bits.shape)
+        found: NDArray[np.bool_] = holds[np.where(is_text, self.bits, 0)] & is_text
+        return found
+
+    def _numbers(self, sign: str, number: int | float) -> NDArray[np.bool_]:
+        found = self._nothing()
+        kinds = {self.kind} if self.kind != MIXED else {WHOLE, FLOAT, BIG}
+        wholes = whole_range(sign, number)
+        if WHOLE in kinds and wholes is not None:
+            found |= _within(self.bits, *wholes) & self._is(WHOLE)
+        floats = float_range(sign, number)
+        if FLOAT in kinds and floats is not None:
+            # Bits of other kinds may read as NaN, which is within nothing.
+            found |= _within(self.bits.view(np.float64), *floats) & self._is(FLOAT)
+        if BIG in kinds:
+            order = ORDER.get(sign, int.__eq__)
+            for at in np.flatnonzero(self.kinds == BIG).tolist():
+                found[at] = bool(order(int(self.texts[int(self.bits[at])]), number))
+        return found
+
+
+def _within(values: NDArray[Any], low: float, high: float) -> NDArray[np.bool_]:
+    if low == high:
+        equal: NDArray[np.bool_] = values == low
+        return equal
+    within: NDArray[np.bool_] = (values >= low) & (values <= high)
+    return within
+
+
+def _has_text(kinds: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which values' bits are places in the texts."""
+    has: NDArray[np.bool_] = (kinds == TEXT) | (kinds == BIG) | (kinds == KEY)
+    return has
+
+
+def _coded(value: Any) -> list[tuple[int, int | bytes]]:
+    """(kind, bits or text) of a value; an object is itself and its keys."""
+    if isinstance(value, bool):
+        return [(BOOLEAN, int(value))]
+    if isinstance(value, int):
+        return [(WHOLE, value) if value in _INT64 else (BIG, str(value).encode())]
+    if isinstance(value, float):
+        return [(FLOAT, int(np.float64(value).view(np.int64)))]
+    if isinstance(value, str):
+        return [(TEXT, value.encode())]
+    if isinstance(value, Mapping):
+        return [(OBJECT, 0), *((KEY, key.encode()) for key in value)]
+    raise TypeError(f"{type(value).__name__} is no value of a payload")
