@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.errors import InvalidRecord
-from regionsearch.regions import Mask
+from regionsearch.regions import Box, Mask
 
 LABEL_SOURCES = ("given", "predicted")
 
@@ -80,6 +80,34 @@ class Entities:
             objectness=np.asarray(objectness, dtype=np.float32),
             labels=(None,) * len(masks),
             label_sources=(None,) * len(masks),
+        )
+
+    @staticmethod
+    def from_boxes(
+        boxes: NDArray[np.float32],
+        height: int,
+        width: int,
+        objectness: NDArray[np.float32] | None = None,
+        labels: Sequence[str | None] | None = None,
+    ) -> Entities:
+        """For a detector that knows boxes alone: the mask of each is its box.
+
+        boxes: (n, 4), pixels, [x0, y0, x1, y1), within the image of height × width pixels. objectness:
+        (n,), 0 to 1; 1 where it is not given. labels: n, their source is `given`.
+        Raises InvalidRegion if a box is empty or outside the image, InvalidRecord as above.
+        """
+        rows = np.asarray(boxes, dtype=np.float32)
+        if rows.ndim != 2 or rows.shape[1] != 4:
+            raise InvalidRecord(f"boxes have shape {rows.shape}; (n, 4) are taken")
+        masks = [Mask.from_box(Box(*row), height, width) for row in rows.tolist()]
+        named = (None,) * len(masks) if labels is None else tuple(labels)
+        return Entities(
+            masks=tuple(masks),
+            boxes=rows,
+            areas=np.array([mask.area for mask in masks], dtype=np.float32),
+            objectness=np.ones(len(masks), np.float32) if objectness is None else objectness,
+            labels=named,
+            label_sources=tuple(None if label is None else "given" for label in named),
         )
 
     @staticmethod

@@ -93,7 +93,7 @@ class Collection:
         """All or none. A repeated image_id within one call: the last wins.
 
         if_versions: versions that images of this call must have (0: there is none), or nothing is written.
-        idempotency_key: the same call again within 24 hours returns the first one's result and writes nothing.
+        idempotency_key: the same call again within 24 hours returns the first one's result, writing nothing.
         Returns a result for each record given, in their order; repeated ones share theirs.
         Raises InvalidRecord (names image and what does not fit), InvalidRequest (a key that another request
         came with), VersionMismatch (names image, version wanted and found), ReadOnly, StorageFull.

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -171,7 +172,7 @@ def encode_body(record: ImageRecord) -> tuple[Header, bytes]:
     is_long = runs >= _LONG_RUN
     image_id = record.image_id.encode()
     labels = b"" if all(label is None for label in entities.labels) else _json(list(entities.labels))
-    payload = encode_payload(record)
+    payload = encode_payload(record.payload)
     body = b"".join(
         [
             _floats(record.vectors),
@@ -238,9 +239,9 @@ def image_id_of(value: Buffer, key: bytes) -> str:
     return str(value[header.id_start : header.id_start + header.id_bytes], "utf-8")
 
 
-def encode_payload(record: ImageRecord) -> bytes:
-    """The payload as JSON in UTF-8, as it is stored and as its size counts."""
-    return _json(record.payload) if record.payload else b""
+def encode_payload(payload: Mapping[str, Any]) -> bytes:
+    """As JSON in UTF-8, as it is stored and as its size counts."""
+    return _json(payload) if payload else b""
 
 
 def decode(value: Buffer, key: Buffer, pixels: bytes | None = None) -> ImageRecord:

@@ -108,11 +108,13 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True)
 class UpsertResult:
+    """Of a buffered write, which is acknowledged before its commit: number -1, version 0, created False."""
+
     image_id: str
     number: int
     version: int
     created: bool
-    """False when an image of this id was replaced."""
+    """False when an image of this id was replaced, or given another payload."""
 
 
 @dataclass(frozen=True, eq=False)

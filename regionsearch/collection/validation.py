@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -114,7 +114,7 @@ def check_record(record: ImageRecord, spec: CollectionSpec) -> None:
         raise _refusal(image_id, "pixels", f"is a {type(record.pixels).__name__}, not bytes")
     _check_entities(record)
     _check_vectors(record, spec.embedder.dimension)
-    _check_payload(record)
+    check_payload(image_id, record.payload)
 
 
 def _check_entities(record: ImageRecord) -> None:
@@ -173,15 +173,48 @@ def _check_vectors(record: ImageRecord, dimension: int) -> None:
         )
 
 
-def _check_payload(record: ImageRecord) -> None:
-    if not isinstance(record.payload, Mapping):
-        raise _refusal(record.image_id, "payload", f"is a {type(record.payload).__name__}, not a JSON object")
-    _check_json(record.image_id, record.payload, "payload", 0)
-    size = len(encode_payload(record))
-    if size > MAX_PAYLOAD_BYTES:
+def check_payload(image_id: str, payload: object) -> bytes:
+    """The payload as it is stored. Raises InvalidRecord unless it is a JSON object of 64 KiB at most."""
+    if not isinstance(payload, Mapping):
+        raise _refusal(image_id, "payload", f"is a {type(payload).__name__}, not a JSON object")
+    _check_json(image_id, payload, "payload", 0)
+    coded = encode_payload(payload)
+    if len(coded) > MAX_PAYLOAD_BYTES:
         raise _refusal(
-            record.image_id, "payload", f"has {size} bytes as JSON; the limit is {MAX_PAYLOAD_BYTES}"
+            image_id, "payload", f"has {len(coded)} bytes as JSON; the limit is {MAX_PAYLOAD_BYTES}"
         )
+    return coded
+
+
+def check_durability(durability: str, *, conditional: bool) -> None:
+    """Raises InvalidRequest. conditional: whether the write depends on versions."""
+    if durability not in ("synced", "buffered"):
+        raise InvalidRequest(
+            f"durability must be 'synced' or 'buffered', not {durability!r:.80}", field="durability"
+        )
+    if conditional and durability == "buffered":
+        raise InvalidRequest(
+            "a write that depends on versions cannot be buffered: whether they fit is known at its commit",
+            field="durability",
+        )
+
+
+def check_versions(if_versions: Mapping[str, int] | None, image_ids: Iterable[str]) -> dict[str, int]:
+    """Raises InvalidRequest unless versions are 0 or more, of images that are written."""
+    if not if_versions:
+        return {}
+    written = set(image_ids)
+    for image_id, version in if_versions.items():
+        if image_id not in written:
+            raise InvalidRequest(
+                f"a version is given for image {image_id!r:.600}, which is not written", field="if_versions"
+            )
+        if isinstance(version, bool) or not isinstance(version, int) or version < 0:
+            raise InvalidRequest(
+                f"the version of image {image_id!r:.600} is {version!r:.80}; 0 (none) or more is a version",
+                field="if_versions",
+            )
+    return dict(if_versions)
 
 
 def _check_json(image_id: str, value: Any, path: str, depth: int) -> None:

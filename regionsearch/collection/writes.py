@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.collection.catalog import CollectionRows, EncodedRecord
+from regionsearch.collection.changed_payloads import ChangedPayloads
 from regionsearch.collection.environment import Environment
-from regionsearch.collection.group_commit import GroupCommit
-from regionsearch.collection.record_layout import encode_body
-from regionsearch.collection.records import CollectionSpec, ImageRecord, UpsertResult
+from regionsearch.collection.group_commit import GroupCommit, Publish
+from regionsearch.collection.idempotency import OnceOnly, StoredResults, check_key, digest_of
+from regionsearch.collection.merge_patch import merged
+from regionsearch.collection.record_layout import encode_body, image_id_of, payload_of
+from regionsearch.collection.records import CollectionSpec, Durability, ImageRecord, UpsertResult
 from regionsearch.collection.replaced_images import ReplacedImages
 from regionsearch.collection.search_arms import Change, SearchArms
-from regionsearch.collection.validation import check_record
-from regionsearch.errors import InvalidRecord, InvalidRequest, ReadOnly
+from regionsearch.collection.segments.entity_columns import EntityColumns
+from regionsearch.collection.validation import check_durability, check_payload, check_record, check_versions
+from regionsearch.errors import ImageNotFound, InvalidRecord, InvalidRequest, ReadOnly, VersionMismatch
+
+NOT_YET = (-1, 0, False)
+"""Number, version and whether it is new, of a buffered write when it is acknowledged."""
 
 
 class CollectionWrites:
@@ -39,36 +46,94 @@ class CollectionWrites:
         self._writer = writer
         self._arms = arms
         self._replaced = replaced
+        self._results = StoredResults(environment, rows.number)
+        self.changed_payloads = ChangedPayloads()
 
-    def upsert(self, records: Sequence[ImageRecord]) -> list[UpsertResult]:
-        writer = self.writer()
-        encoded: dict[str, EncodedRecord] = {}
-        for record in records:
-            encoded[record.image_id] = self._encoded(record)
+    def upsert(
+        self,
+        records: Sequence[ImageRecord],
+        *,
+        if_versions: Mapping[str, int] | None,
+        idempotency_key: str,
+        durability: Durability,
+    ) -> list[UpsertResult]:
+        self.writer()
+        check_durability(durability, conditional=if_versions is not None)
+        expected = check_versions(if_versions, (record.image_id for record in records))
+        encoded = {record.image_id: self._encoded(record) for record in records}
         if not encoded:
             return []
 
-        def apply(transaction: Any) -> tuple[dict[str, UpsertResult], Any]:
+        def apply(transaction: Any) -> tuple[list[Any], Publish | None]:
             counters = self._rows.counters(transaction)
+            self._check_versions(transaction, expected)
             updated = time.time_ns() // 1_000
-            results: dict[str, UpsertResult] = {}
+            results: list[Any] = []
             buried: list[tuple[int, str]] = []
             added: list[tuple[int, NDArray[np.float32]]] = []
             for image_id, each in encoded.items():
                 row, old, counters = self._rows.put(transaction, each, counters, updated)
-                results[image_id] = UpsertResult(image_id, row.number, row.version, old is None)
+                results.append([row.number, row.version, old is None])
                 added.append((row.number, _vectors_in_body(each)))
                 if old is not None:
                     buried.append((old.number, image_id))
             self._replaced.remember(buried)
             generation = self._rows.commit_counters(transaction, counters)
             self._environment.keep_room(transaction)
-            change = Change(generation, [number for number, _ in buried], added)
+            change = Change(generation, [number for number, _ in buried], added, columns)
             return results, lambda: self._arms.publish(change)
 
+        columns = [
+            EntityColumns.of(record.entities, record.width, record.height)
+            for record in {record.image_id: record for record in records}.values()
+        ]
         size = sum(len(each.body) + len(each.pixels or b"") for each in encoded.values())
-        results = writer.submit(apply, size)
-        return [results[record.image_id] for record in records]
+        digest = digest_of("upsert", _parts(encoded.values(), expected)) if idempotency_key else b""
+        results = self._perform(apply, size, durability, idempotency_key, digest)
+        if results is None:
+            results = [NOT_YET] * len(encoded)
+        of_image = {each: UpsertResult(each, *result) for each, result in zip(encoded, results, strict=True)}
+        return [of_image[record.image_id] for record in records]
+
+    def update_payload(
+        self,
+        image_id: str,
+        payload: Mapping[str, Any],
+        *,
+        merge: bool,
+        if_version: int | None,
+        idempotency_key: str,
+        durability: Durability,
+    ) -> UpsertResult:
+        self.writer()
+        check_durability(durability, conditional=if_version is not None)
+        expected = check_versions({} if if_version is None else {image_id: if_version}, [image_id])
+        given = check_payload(image_id, payload)
+
+        def apply(transaction: Any) -> tuple[list[Any], Publish | None]:
+            counters = self._rows.counters(transaction)
+            self._check_versions(transaction, expected)
+            row = self._rows.id_row(transaction, image_id)
+            if row is None:
+                raise ImageNotFound(f"collection '{self._spec.name}' has no image {image_id!r:.600}")
+            coded = given
+            if merge:
+                old = self._rows.record(transaction, row.number)
+                stored = {} if old is None else payload_of(old, self._rows.record_key(row.number))
+                coded = check_payload(image_id, merged(stored, payload))
+            updated = time.time_ns() // 1_000
+            row, counters = self._rows.put_payload(transaction, image_id, row, coded, counters, updated)
+            generation = self._rows.commit_counters(transaction, counters)
+            self.changed_payloads.remember(row.number, generation)
+            self._environment.keep_room(transaction)
+            return [row.number, row.version, False], lambda: self._arms.publish(Change(generation))
+
+        parts = [image_id.encode(), given, b"merge" if merge else b"", *_versions_parts(expected)]
+        digest = digest_of("update_payload", parts) if idempotency_key else b""
+        if durability == "buffered" and not self._is_there(image_id):
+            durability = "synced"  # It may be in the queue; only its commit tells whether it is there.
+        result = self._perform(apply, len(given), durability, idempotency_key, digest)
+        return UpsertResult(image_id, *(NOT_YET if result is None else result))
 
     def check(self, record: ImageRecord) -> None:
         check_record(record, self._spec)
@@ -77,23 +142,83 @@ class CollectionWrites:
                 f"image {record.image_id!r}: pixels are given, but the collection keeps none", field="pixels"
             )
 
-    def delete(self, image_ids: Sequence[str]) -> int:
+    def delete(
+        self,
+        image_ids: Sequence[str],
+        *,
+        if_versions: Mapping[str, int] | None,
+        idempotency_key: str,
+        durability: Durability,
+    ) -> int:
+        self.writer()
+        check_durability(durability, conditional=if_versions is not None)
+        expected = check_versions(if_versions, image_ids)
+        ids = list(dict.fromkeys(image_ids))
+
+        def apply(transaction: Any) -> tuple[int, Publish | None]:
+            self._rows.counters(transaction)
+            self._check_versions(transaction, expected)
+            return self.bury(transaction, ids)
+
+        parts = [
+            *(image_id.encode("utf-8", "surrogatepass") for image_id in ids),
+            b"",
+            *_versions_parts(expected),
+        ]
+        digest = digest_of("delete", parts) if idempotency_key else b""
+        deleted = self._perform(apply, 0, durability, idempotency_key, digest)
+        if deleted is not None:
+            return int(deleted)
+        return sum(self._is_there(image_id) for image_id in ids)
+
+    def bury(self, transaction: Any, image_ids: Iterable[str]) -> tuple[int, Publish | None]:
+        """Takes those out that are there: how many, and what makes searches see it."""
+        counters = self._rows.counters(transaction)
+        buried = []
+        for image_id in image_ids:
+            row = self._rows.id_row(transaction, image_id)
+            if row is not None:
+                counters = self._rows.bury(transaction, image_id, row, counters)
+                buried.append(row.number)
+        if not buried:
+            return 0, None
+        generation = self._rows.commit_counters(transaction, counters)
+        return len(buried), lambda: self._arms.publish(Change(generation, buried))
+
+    def bury_unchanged(
+        self,
+        numbers: Iterable[int],
+        seen: int,
+        once: OnceOnly | None,
+        before: int,
+    ) -> tuple[int, list[int]]:
+        """One transaction of a deletion by filter: takes out those of these numbers whose image is still as
+        it was at generation `seen`.
+
+        once, before: under which key what was deleted so far, these included, is remembered, and how many
+        there were before. Returns how many it took out, and the numbers whose payload changed since.
+        """
         writer = self.writer()
 
-        def apply(transaction: Any) -> tuple[int, Any]:
-            counters = self._rows.counters(transaction)
-            buried = []
-            for image_id in dict.fromkeys(image_ids):
-                row = self._rows.id_row(transaction, image_id)
-                if row is not None:
-                    counters = self._rows.bury(transaction, image_id, row, counters)
-                    buried.append(row.number)
-            if not buried:
-                return 0, None
-            generation = self._rows.commit_counters(transaction, counters)
-            return len(buried), lambda: self._arms.publish(Change(generation, buried))
+        def apply(transaction: Any) -> tuple[tuple[int, list[int]], Publish | None]:
+            self._rows.counters(transaction)
+            ids: list[str] = []
+            changed: list[int] = []
+            for number in numbers:
+                value = self._rows.record(transaction, number)
+                if value is None:
+                    continue  # deleted, or replaced by an image that nobody asked to delete
+                if self.changed_payloads.since(number, seen):
+                    changed.append(number)
+                else:
+                    ids.append(image_id_of(value, self._rows.record_key(number)))
+            deleted, publish = self.bury(transaction, ids)
+            if once is not None:
+                self._results.remember(transaction, once, {"deleted": before + deleted, "done": False})
+            return (deleted, changed), publish
 
-        return int(writer.submit(apply))
+        deleted, changed = writer.submit(apply)
+        return deleted, changed
 
     def set_background(self, background: dict[str, Any]) -> None:
         writer = self.writer()
@@ -102,7 +227,7 @@ class CollectionWrites:
         except (TypeError, ValueError) as error:
             raise InvalidRequest(f"background is not a JSON object: {error}", field="background") from error
 
-        def apply(transaction: Any) -> tuple[None, Any]:
+        def apply(transaction: Any) -> tuple[None, Publish | None]:
             counters = self._rows.counters(transaction)
             self._rows.put_background(transaction, coded)
             generation = self._rows.commit_counters(transaction, counters)
@@ -110,11 +235,89 @@ class CollectionWrites:
 
         writer.submit(apply, len(coded))
 
+    def flush(self) -> None:
+        writer = self.writer()
+        writer.flush()
+        writer.failures.tell(self._spec.name)
+
+    def failed_buffered_writes(self) -> int:
+        return 0 if self._writer is None else self._writer.failures.count(self._spec.name)
+
     def writer(self) -> GroupCommit:
         """Raises ReadOnly."""
         if self._writer is None:
             raise ReadOnly(f"collection '{self._spec.name}' is open for reading")
         return self._writer
+
+    # what the methods above share
+
+    def once(self, key: str, digest: bytes) -> OnceOnly:
+        """Raises InvalidRequest when the key cannot be one."""
+        check_key(key)
+        return OnceOnly(key, digest, time.time_ns() // 1_000)
+
+    def earlier(self, once: OnceOnly) -> Any | None:
+        """The result remembered under the key, as of the last commit."""
+        with self._environment.transaction() as transaction:
+            self._rows.counters(transaction)
+            return self._results.earlier(transaction, once)
+
+    def remember(self, once: OnceOnly, result: Any) -> None:
+        def apply(transaction: Any) -> tuple[None, None]:
+            self._rows.counters(transaction)
+            self._results.remember(transaction, once, result)
+            return None, None
+
+        self.writer().submit(apply)
+
+    def _perform(
+        self,
+        apply: Callable[[Any], tuple[Any, Publish | None]],
+        size: int,
+        durability: Durability,
+        key: str,
+        digest: bytes,
+    ) -> Any:
+        """Has the writer apply it, once for all requests with this key. The result, or None when buffered."""
+        writer = self.writer()
+        apply_once = apply
+        if key:
+            once = self.once(key, digest)
+
+            def remembered(transaction: Any) -> tuple[Any, Publish | None]:
+                self._rows.counters(transaction)
+                earlier = self._results.earlier(transaction, once)
+                if earlier is not None:
+                    return earlier, None
+                result, publish = apply(transaction)
+                self._results.remember(transaction, once, result)
+                return result, publish
+
+            apply_once = remembered
+            if durability == "buffered":
+                earlier = self.earlier(once)
+                if earlier is not None:
+                    return earlier
+        if durability == "buffered":
+            writer.submit_buffered(apply_once, size, self._spec.name)
+            return None
+        return writer.submit(apply_once, size)
+
+    def _check_versions(self, transaction: Any, expected: Mapping[str, int]) -> None:
+        for image_id, version in expected.items():
+            row = self._rows.id_row(transaction, image_id)
+            found = 0 if row is None else row.version
+            if found != version:
+                raise VersionMismatch(
+                    f"image {image_id!r:.600} of collection '{self._spec.name}' has version {found}"
+                    f"{' (there is none)' if row is None else ''}; the write is for version {version}"
+                    f"{' (there must be none)' if version == 0 else ''}",
+                    metadata={"image_id": image_id, "wanted": str(version), "found": str(found)},
+                )
+
+    def _is_there(self, image_id: str) -> bool:
+        with self._environment.transaction() as transaction:
+            return self._rows.id_row(transaction, image_id) is not None
 
     def _encoded(self, record: ImageRecord) -> EncodedRecord:
         self.check(record)
@@ -125,3 +328,19 @@ class CollectionWrites:
 def _vectors_in_body(encoded: EncodedRecord) -> NDArray[np.float32]:
     rows, dimension = 1 + encoded.header.entities, encoded.header.dimension
     return np.frombuffer(encoded.body, np.float32, rows * dimension).reshape(rows, dimension)
+
+
+def _parts(encoded: Iterable[EncodedRecord], expected: Mapping[str, int]) -> Iterable[bytes]:
+    """All that an upsert says."""
+    for each in encoded:
+        yield each.header.pack(b"")
+        yield each.body
+        yield each.pixels or b""
+    yield from _versions_parts(expected)
+
+
+def _versions_parts(expected: Mapping[str, int]) -> list[bytes]:
+    return [
+        f"{image_id}\0{version}".encode("utf-8", "surrogatepass")
+        for image_id, version in sorted(expected.items())
+    ]
