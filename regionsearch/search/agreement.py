@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.collection import Candidates
-from regionsearch.regions import FramePart
+from regionsearch.regions import Box, FramePart
 from regionsearch.search.placement import Placement
 
 Values = NDArray[np.float64]
@@ -90,9 +90,9 @@ def agreement(placement: Placement, facts: EntityFacts) -> Values:
     """(n,) 0 to 1: the product of what is wanted of place and size."""
     agreed = np.ones(len(facts.areas))
     if placement.part is not None:
-        agreed *= _bell(_from_part(placement.part, facts.boxes) / placement.tolerance)
+        agreed *= _bell(distance_from_part(placement.part, facts.boxes) / placement.tolerance)
     if placement.box is not None:
-        agreed *= _bell(_from_box(placement, facts.boxes) / placement.tolerance)
+        agreed *= _bell(distance_from_box(placement.box, facts.boxes) / placement.tolerance)
     if placement.min_area is not None or placement.max_area is not None:
         agreed *= _bell(_from_areas(placement, facts.areas))
     return agreed
@@ -115,9 +115,9 @@ def _may_match(placement: Placement, facts: EntityFacts) -> NDArray[np.bool_]:
         may &= np.array([label == placement.label for label in facts.labels], dtype=np.bool_)
     if placement.strict:
         if placement.part is not None:
-            may &= _from_part(placement.part, facts.boxes) == 0
+            may &= distance_from_part(placement.part, facts.boxes) == 0
         if placement.box is not None:
-            may &= _from_box(placement, facts.boxes) <= placement.tolerance
+            may &= distance_from_box(placement.box, facts.boxes) <= placement.tolerance
         if placement.min_area is not None:
             may &= facts.areas >= placement.min_area
         if placement.max_area is not None:
@@ -130,7 +130,7 @@ def _bell(distance: Values) -> Values:
     return bell
 
 
-def _from_part(part: FramePart, boxes: Values) -> Values:
+def distance_from_part(part: FramePart, boxes: Values) -> Values:
     """(n,) distance of each box's middle from a part of the frame."""
     middles = (boxes[:, :2] + boxes[:, 2:]) / 2
     x, y = (
@@ -141,11 +141,9 @@ def _from_part(part: FramePart, boxes: Values) -> Values:
     return distance
 
 
-def _from_box(placement: Placement, boxes: Values) -> Values:
+def distance_from_box(wanted: Box, boxes: Values) -> Values:
     """(n,) distance of the edge that lies furthest from its own of the wanted box."""
-    if placement.box is None:
-        raise ValueError("a placement without a box")
-    distance: Values = np.abs(boxes - np.array(placement.box.as_tuple())).max(axis=1)
+    distance: Values = np.abs(boxes - np.array(wanted.as_tuple())).max(axis=1)
     return distance
 
 

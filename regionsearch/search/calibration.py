@@ -66,6 +66,12 @@ class Calibrator:
         scores: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-logits))
         return scores
 
+    def total_of(self, score: float) -> float:
+        """The weighted sum from which on this score is reached, above 0 to 1."""
+        # Above this, a float64 is 1.
+        logit = math.log(score / (1 - score)) if score < 1 else 36.0
+        return (logit - self.intercept) / self.slope
+
 
 @dataclass(frozen=True, slots=True)
 class KindCalibration:

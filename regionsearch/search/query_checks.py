@@ -6,6 +6,7 @@ import numpy as np
 
 from regionsearch.config import Limits
 from regionsearch.errors import InvalidRequest
+from regionsearch.filters import parse
 from regionsearch.search.control_checks import check_control
 from regionsearch.search.placement_checks import check_placements
 from regionsearch.search.query import Example, Query
@@ -31,6 +32,7 @@ def check_query(query: Query, limits: Limits, scoring: Scoring | None = None) ->
             field="image",
         )
     check_placements(query.placements, matches_of(query))
+    parse(query.where)
     check_control(query, limits, shipped_scoring() if scoring is None else scoring)
 
 

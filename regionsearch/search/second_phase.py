@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ from regionsearch.search.placement import Placement
 from regionsearch.search.scoring import ScoringProfile
 from regionsearch.search.stopwatch import Stopwatch
 
+if TYPE_CHECKING:
+    from regionsearch.collection.fields.matching import Matching
+
 
 @dataclass(frozen=True, eq=False)
 class ScoredImages:
@@ -39,7 +43,7 @@ class ScoredImages:
 @dataclass(frozen=True, eq=False)
 class Scorer:
     """Scores images of a collection for one query. placements: none, or one for each match. left_out: ids
-    that are no hits."""
+    that are no hits. matching: of the query's filter, whose entities alone may be matches; None: all may."""
 
     collection: Collection
     question: JointQuestion
@@ -48,6 +52,12 @@ class Scorer:
     placements: Sequence[Placement]
     left_out: frozenset[str]
     stopwatch: Stopwatch
+    matching: Matching | None = None
+
+    @property
+    def unfiltered(self) -> Scorer:
+        """The same without the filter; the placements stay."""
+        return replace(self, matching=None)
 
     def score(self, numbers: Sequence[int], *, with_sums: bool = False) -> ScoredImages | None:
         """Those of the images that are still there, one that was replaced under its new number; None when all
@@ -60,13 +70,16 @@ class Scorer:
             return None
         with self.stopwatch.stage("joint"):
             facts = EntityFacts.of(candidates) if self.placements else None
-            may = None if facts is None else allowed(self.placements, facts)
-            agreement = None if facts is None else self._agreement(candidates, facts)
+            meets = self._meets(candidates)
+            may = _both(
+                None if facts is None else allowed(self.placements, facts), meets, self.question.matches
+            )
+            agreement = None if facts is None else self._agreement(candidates, facts, meets)
             scores = self._scores(candidates, agreement, may)
             here = np.array([image_id not in self.left_out for image_id in candidates.image_ids])
             qualified = scores.matched & here
             if facts is not None:
-                qualified &= self._within_counts(candidates, facts, scores)
+                qualified &= self._within_counts(candidates, facts, meets, scores)
             sums = None
             if with_sums:
                 free = scores if may is None else self._scores(candidates, agreement, None)
@@ -102,7 +115,9 @@ class Scorer:
             starts = candidates.entity_starts
             only = np.zeros((int(starts[-1]), 1), dtype=np.bool_)
             only[starts[:-1] + np.array([entity for _, entity in chosen])] = True
-            agreement = self._agreement(candidates, EntityFacts.of(candidates)) if self.placements else None
+            agreement = None
+            if self.placements:
+                agreement = self._agreement(candidates, EntityFacts.of(candidates), self._meets(candidates))
             return self._scores(candidates, agreement, only)
 
     def _read(self, numbers: Sequence[int], *, labels: bool) -> Candidates:
@@ -112,6 +127,12 @@ class Scorer:
             images_compared_with=self.question.of_images,
             labels=labels,
         )
+
+    def _meets(self, candidates: Candidates) -> NDArray[np.bool_] | None:
+        """(n,) whether each entity meets the filter; None without one."""
+        if self.matching is None:
+            return None
+        return self.matching.entity_mask(candidates.numbers, np.diff(candidates.entity_starts).tolist())
 
     def _scores(
         self, candidates: Candidates, agreement: NDArray[np.float64] | None, may: NDArray[np.bool_] | None
@@ -126,7 +147,9 @@ class Scorer:
             allowed=may,
         )
 
-    def _agreement(self, candidates: Candidates, facts: EntityFacts) -> NDArray[np.float64] | None:
+    def _agreement(
+        self, candidates: Candidates, facts: EntityFacts, meets: NDArray[np.bool_] | None
+    ) -> NDArray[np.float64] | None:
         """(n, p) of every entity with each placement: of its place and size, and of the number of such
         entities, which is the same for all of an image; None when nothing is wanted of these."""
         agreed = agreements(self.placements, facts)
@@ -135,13 +158,13 @@ class Scorer:
                 continue
             if agreed is None:
                 agreed = np.ones((len(facts.areas), len(self.placements)))
-            alone = self._alone(candidates, facts, match)
+            alone = self._alone(candidates, facts, meets, match)
             counts = such_entities(facts, alone, self.profile.weights, by_label=False)
             agreed[:, match] *= np.repeat(count_agreement(placement, counts), np.diff(facts.starts))
         return agreed
 
     def _within_counts(
-        self, candidates: Candidates, facts: EntityFacts, scores: JointScores
+        self, candidates: Candidates, facts: EntityFacts, meets: NDArray[np.bool_] | None, scores: JointScores
     ) -> NDArray[np.bool_]:
         """(c,) whether each image has as many such entities as every placement makes a condition."""
         good = np.ones(len(candidates), dtype=np.bool_)
@@ -150,20 +173,33 @@ class Scorer:
                 continue
             alone = scores
             if len(self.placements) > 1 or is_about_place(placement):
-                alone = self._alone(candidates, facts, match)
+                alone = self._alone(candidates, facts, meets, match)
             good &= within_counts(placement, facts, alone, self.profile.weights)
         return good
 
-    def _alone(self, candidates: Candidates, facts: EntityFacts, match: int) -> JointScores:
+    def _alone(
+        self, candidates: Candidates, facts: EntityFacts, meets: NDArray[np.bool_] | None, match: int
+    ) -> JointScores:
         """Scores that tell which entities are such as one match.
 
         That is a matter of looks: neither of the entities that other regions take, nor of a place that is
-        wished for. Where a place is a condition, it decides.
+        wished for. Where a place is a condition, it decides, and so does the filter.
         """
         return score_jointly(
             candidates,
             JointQuestion(self.question.regions[match : match + 1], self.question.image, self.question.text),
             self.background,
             self.profile,
-            allowed=allowed([self.placements[match]], facts),
+            allowed=_both(allowed([self.placements[match]], facts), meets, 1),
         )
+
+
+def _both(
+    may: NDArray[np.bool_] | None, meets: NDArray[np.bool_] | None, matches: int
+) -> NDArray[np.bool_] | None:
+    """(n, p) what both let be the match; None where neither says anything. may: (n, p). meets: (n,)."""
+    if meets is None:
+        return may
+    if may is None:
+        return np.broadcast_to(meets[:, None], (len(meets), matches))
+    return may & meets[:, None]

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from regionsearch.search.calibration import Calibration, Calibrator, QueryFacts
 from regionsearch.search.counting import best_apart
 from regionsearch.search.first_phase import ArmAnswers, Arms
+from regionsearch.search.narrowing import is_hard, narrowed
 from regionsearch.search.presets import Effort
 from regionsearch.search.query import GroupBy
+from regionsearch.search.reach import highest_total
 from regionsearch.search.second_phase import ScoredImages, Scorer
 
 SCORED_TOGETHER = 512
@@ -47,7 +49,7 @@ class Widening:
     """One query's candidates, as far as they have been looked at. For one thread.
 
     min_score: the least score of what qualifies. facts: of the query, without the totals that are still to
-    be found.
+    be found. overtaken: whether images were replaced meanwhile, of which the filter knows nothing yet.
     """
 
     def __init__(
@@ -68,12 +70,15 @@ class Widening:
         self._group_by = group_by
         self._min_score = min_score
         self._calibrator: Calibrator | None = None
+        self._nothing_further = False
+        self._looks_further = False
         self._seen: set[int] = set()
         self._waiting: list[Ranked] = []
         self._width = 0
         self.answers = ArmAnswers({}, {}, everything=False)
         self.batches: list[ScoredImages] = []
         self.ranking: list[Ranked] = []
+        self.overtaken = False
 
     @property
     def calibrator(self) -> Calibrator:
@@ -90,7 +95,7 @@ class Widening:
             if not self._width:
                 self._widen(width)
             # Doublings alone, so that every page sees the same widths on its way.
-            while not self.answers.everything and (
+            while not self._nothing_further and (
                 self._width < width or len(self.ranking) + len(self._waiting) < end
             ):
                 self._widen(2 * self._width)
@@ -98,12 +103,12 @@ class Widening:
             missing = max(0, end - len(self.ranking))
             self.ranking += self._waiting[:missing]
             del self._waiting[:missing]
-            if self.answers.everything and not self._waiting:
+            if self._nothing_further and not self._waiting:
                 return
 
     def has_more(self, hits: int) -> bool:
         """Whether there is one after so many of the ranking."""
-        while len(self.ranking) + len(self._waiting) <= hits and not self.answers.everything:
+        while len(self.ranking) + len(self._waiting) <= hits and not self._nothing_further:
             self._widen(2 * self._width)
         return len(self.ranking) + len(self._waiting) > hits
 
@@ -116,6 +121,11 @@ class Widening:
         return self.batches[ranked.batch].numbers[ranked.place]
 
     def _widen(self, width: int) -> None:
+        if self._width and not self._looks_further:
+            self._look_further()
+        among = self._arms.matching
+        if self._calibrator is None and among is not None and among.image_count:
+            self._calibrate_unfiltered()
         self._width = width
         self.answers = self._arms.ask(width, self.answers)
         fresh = [number for number in self.answers.numbers if number not in self._seen]
@@ -123,10 +133,28 @@ class Widening:
         if self._calibrator is None:
             # All that is new must be looked at before the least score can be told from its sum.
             found = list(self._scored(fresh))
-            self._calibrate(found)
+            self._calibrate(found, self.answers)
             self._take(found)
         else:
             self._take(self._scored(fresh))
+        self._nothing_further = self.answers.everything or self._out_of_reach()
+
+    def _look_further(self) -> None:
+        """The first look was not enough: what it found did not qualify, or much was asked for. From now on
+        the arms look where something can qualify, and are asked so that the least score can end it."""
+        self._looks_further = True
+        placements = self._scorer.placements
+        if any(map(is_hard, placements)) and self._arms.matching is not None:
+            self._arms = self._arms.within(narrowed(self._arms.matching, placements))
+        if self._min_score > 0:
+            self._arms = self._arms.asked_apart(self._scorer.question)
+
+    def _out_of_reach(self) -> bool:
+        """Whether no image that has not been seen can have the least score."""
+        if self._min_score == 0:
+            return False
+        highest = highest_total(self._scorer, self.answers, among_some=self._arms.matching is not None)
+        return highest < self.calibrator.total_of(self._min_score)
 
     def _scored(self, numbers: Sequence[int]) -> Iterator[ScoredImages]:
         calibrating = self._calibrator is None
@@ -138,6 +166,7 @@ class Widening:
             for place in np.flatnonzero(~np.isin(scored.numbers, asked)).tolist():
                 # Its image was replaced meanwhile. The new one counts once, however often it is met.
                 number = scored.numbers[place]
+                self.overtaken |= self._scorer.matching is not None
                 scored.qualified[place] &= number not in self._seen
                 self._seen.add(number)
             yield scored
@@ -150,8 +179,18 @@ class Widening:
                 self.batches.append(scored)
                 self._waiting.extend(waiting)
 
-    def _calibrate(self, found: Sequence[ScoredImages]) -> None:
-        first = list(self.answers.among_first(self._effort.calibrating))
+    def _calibrate_unfiltered(self) -> None:
+        """Scores mean the same with a filter and without: what the first images score altogether is told by
+        those that would come first without it."""
+        arms, scorer = self._arms.within(None), self._scorer.unfiltered
+        answers = arms.ask(self._effort.calibrating, self.answers)
+        numbers = answers.numbers
+        pieces = (numbers[at : at + SCORED_TOGETHER] for at in range(0, len(numbers), SCORED_TOGETHER))
+        scored = (scorer.score(piece, with_sums=True) for piece in pieces)
+        self._calibrate([each for each in scored if each is not None], answers)
+
+    def _calibrate(self, found: Sequence[ScoredImages], answers: ArmAnswers) -> None:
+        first = list(answers.among_first(self._effort.calibrating))
         sums = [each.sums for each in found if each.sums is not None]
         near = [np.isin(each.numbers, first) for each in found]
         totals = _joined([own[among] for own, among in zip(sums, near, strict=True)])
