@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from regionsearch.collection import Candidate, Candidates, Collection
 from regionsearch.errors import DataLoss
 from regionsearch.models.embedder import Embedder, SignalBackground
+from regionsearch.models.precomputed import load_embedder as unknown_space
 from regionsearch.regions import FRAME_PARTS
 from regionsearch.search.agreement import EntityFacts, agreement
 from regionsearch.search.placement import Placement
@@ -65,8 +66,11 @@ class CollectionBackground:
         return CollectionBackground({**UNMEASURED, **signals}, int(stored["images"]), str(stored["version"]))
 
 
-def shipped_background(embedder: Embedder) -> CollectionBackground:
-    """What the embedder brings along, for collections too small to have their own."""
+def shipped_background(embedder: Embedder | None) -> CollectionBackground:
+    """What the embedder brings along, for collections too small to have their own. None: a model that is not
+    at hand; then what is assumed of a space that nobody has measured."""
+    if embedder is None:
+        return CollectionBackground({**UNMEASURED, **unknown_space().info.background}, 0, "unknown-space")
     return CollectionBackground(
         {**UNMEASURED, **embedder.info.background}, 0, f"{embedder.info.name}-shipped"
     )
@@ -83,10 +87,11 @@ def neutral_phrases() -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def measure_background(collection: Collection, embedder: Embedder) -> CollectionBackground | None:
+def measure_background(collection: Collection, embedder: Embedder | None) -> CollectionBackground | None:
     """Samples the collection as it is now; the same content gives the same statistics.
 
-    None when fewer than 50 of the sampled images can be read, so that there is too little to go by.
+    embedder: None when it is not at hand; then the text signals, which no query can have, are not measured.
+    Returns None when fewer than 50 of the sampled images can be read, so that there is too little to go by.
     """
     numbers = [int(number) for number in collection.sample_numbers(SAMPLED_IMAGES, SEED)]
     sample = _readable(collection, numbers)
@@ -101,10 +106,10 @@ def measure_background(collection: Collection, embedder: Embedder) -> Collection
         **_entity_signals(sample, first, second, generator),
         "global": _global_signal(sample, first, second),
     }
-    if "text" in embedder.info.accepts:
+    if embedder is not None and "text" in embedder.info.accepts:
         signals.update(_text_signals(sample, embedder, second, generator))
     else:
-        shipped = embedder.info.background
+        shipped = shipped_background(embedder).signals
         signals.update({name: shipped[name] for name in ("text_entity", "text_image") if name in shipped})
     return CollectionBackground({**UNMEASURED, **signals}, images, _version(images, signals))
 

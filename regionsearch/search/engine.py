@@ -29,7 +29,7 @@ from regionsearch.search.prepared import PreparedCollections
 from regionsearch.search.presets import effort_of
 from regionsearch.search.query import Query, Rerank
 from regionsearch.search.query_checks import check_query
-from regionsearch.search.query_parts import has_image, kind_of
+from regionsearch.search.query_parts import has_image, kind_of, needs_models
 from regionsearch.search.rerank import (
     answer_again,
     check_pixels_kept,
@@ -139,7 +139,7 @@ class SearchEngine:
         stopwatch = Stopwatch()
         # Before models load, which may take minutes: a misspelt id is refused at once.
         indexed = find_indexed(query, collection, stopwatch)
-        background = self._prepared.background(collection)
+        background = self._prepared.background(collection, needs_models=needs_models(query))
         if query.rerank is not None and query.rerank.method == "closer":
             closer_embedder(self._models.embedder(collection.spec.embedder.name))
         # Before anything is read of it: a page that a write overtook is not continued.

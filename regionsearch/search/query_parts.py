@@ -23,6 +23,11 @@ def has_pixel_signals(query: Query) -> bool:
     return has_pixels(query) or query.vector is not None or bool(query.liked)
 
 
+def needs_models(query: Query) -> bool:
+    """Whether something of it has to be embedded: indexed images, examples and vectors have been."""
+    return has_image(query) or query.text is not None or query.rerank is not None
+
+
 def kind_of(query: Query) -> QueryKind:
     if not has_pixel_signals(query):
         return "words"
