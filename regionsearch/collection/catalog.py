@@ -58,6 +58,10 @@ class Counters:
             self.images, self.entities, self.stored_bytes, self.generation, self.next_number
         )
 
+    @staticmethod
+    def unpack(value: Buffer) -> Counters:
+        return Counters(*_COUNTERS.unpack(value))
+
 
 @dataclass(frozen=True, slots=True)
 class IdRow:
@@ -82,6 +86,19 @@ class IdRow:
             self.entities,
             digest,
             bool(digest),
+        )
+
+    @staticmethod
+    def of(header: Header) -> IdRow:
+        """Of a stored record."""
+        return IdRow(
+            header.number,
+            header.version,
+            header.updated,
+            header.width,
+            header.height,
+            header.entities,
+            header.content_hash,
         )
 
     @staticmethod
@@ -133,7 +150,7 @@ class CollectionRows:
         value = transaction.get(self._prefix, db=self._counters)
         if value is None:
             raise CollectionNotFound(f"collection '{self.name}' was dropped")
-        return Counters(*_COUNTERS.unpack(open_value("counters", self._prefix, value)))
+        return Counters.unpack(open_value("counters", self._prefix, value))
 
     def put_counters(self, transaction: Any, counters: Counters) -> None:
         value = seal_value("counters", self._prefix, counters.pack())
@@ -260,9 +277,7 @@ class CollectionRows:
         key = self.record_key(number)
         value = header.pack(key) + encoded.body
         verify(value, key)
-        row = IdRow(
-            number, version, updated, header.width, header.height, header.entities, header.content_hash
-        )
+        row = IdRow.of(header)
         transaction.put(key, value, db=self._records)
         id_key = self._prefix + encoded.image_id.encode()
         transaction.put(id_key, seal_value("ids", id_key, row.pack()), db=self._ids)
@@ -352,6 +367,11 @@ def mark_dropped(environment: Environment, transaction: Any, number: int) -> Non
     transaction.delete(prefix, db=environment.database("counters"))
     value = seal_value("dropped", prefix, b"")
     transaction.put(prefix, value, db=environment.database("dropped"))
+
+
+def unmark_dropped(environment: Environment, transaction: Any, number: int) -> None:
+    """Lets the rows stay that counted as a dropped collection's while they were brought."""
+    transaction.delete(_COLLECTION.pack(number), db=environment.database("dropped"))
 
 
 def dropped_collections(environment: Environment, transaction: Any) -> list[int]:

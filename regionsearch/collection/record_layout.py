@@ -128,9 +128,14 @@ def read_header(value: Buffer, key: Buffer) -> Header:
 def verify(value: Buffer, key: Buffer) -> Header:
     """Reads every byte. key: of the row that the record was found in. Raises DataLoss when header or body do not match their checksums."""
     header = read_header(value, key)
+    verify_body(value, header)
+    return header
+
+
+def verify_body(value: Buffer, header: Header) -> None:
+    """Reads every byte after the header. Raises DataLoss when they do not match its checksum."""
     if zlib.crc32(value[HEADER_BYTES:]) != header.body_checksum:
         raise DataLoss("a record does not match its checksum")
-    return header
 
 
 def bound_to_key(value: Buffer, key: Buffer) -> bytes:
