@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from regionsearch.collection.environment import Environment
+from regionsearch.collection.row_seals import open_value, seal_value
 from regionsearch.collection.spec_rows import stored_spec
 from regionsearch.collection.validation import check_collection_name
 from regionsearch.errors import AliasNotFound, CollectionExists, CollectionNotFound
@@ -18,13 +19,16 @@ def aliased(environment: Environment, transaction: Any, alias: str) -> str | Non
     """The name of the collection that an alias leads to; None when there is no such alias."""
     key = alias.encode("utf-8", "surrogatepass")[:500]
     value = transaction.get(key, db=environment.database("aliases")) if key else None
-    return None if value is None else str(value, "utf-8")
+    return None if value is None else str(open_value("aliases", key, value), "utf-8")
 
 
 def all_aliases(environment: Environment, transaction: Any) -> dict[str, str]:
     """Alias to the name of its collection, in the order of aliases."""
     with transaction.cursor(db=environment.database("aliases")) as cursor:
-        return {str(key, "utf-8"): str(value, "utf-8") for key, value in cursor.iternext()}
+        return {
+            str(key, "utf-8"): str(open_value("aliases", key, value), "utf-8")
+            for key, value in cursor.iternext()
+        }
 
 
 def aliases_of(environment: Environment, transaction: Any, name: str) -> list[str]:
@@ -44,7 +48,8 @@ def put_alias(environment: Environment, transaction: Any, alias: str, name: str)
     if stored_spec(environment, transaction, own) is None:
         raise CollectionNotFound(f"no collection '{name:.200}' for alias '{alias}' to lead to")
     before = aliased(environment, transaction, alias)
-    transaction.put(alias.encode(), own.encode(), db=environment.database("aliases"))
+    key = alias.encode()
+    transaction.put(key, seal_value("aliases", key, own.encode()), db=environment.database("aliases"))
     return before
 
 

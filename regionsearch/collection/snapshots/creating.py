@@ -1,0 +1,133 @@
+"""A snapshot of one collection of a live directory: what it held at one moment, while writes go on."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from regionsearch.collection.catalog import CollectionRows, Counters
+from regionsearch.collection.data_directory import DataDirectory
+from regionsearch.collection.records import CollectionSpec
+from regionsearch.collection.segment_folders import segment_folder
+from regionsearch.collection.snapshots.destinations import SnapshotWriter, writer_for, writing_errors
+from regionsearch.collection.snapshots.going_on import Check, Going, Progress
+from regionsearch.collection.snapshots.manifest import FileEntry, Manifest, SnapshotInfo, is_ours
+from regionsearch.collection.snapshots.row_files import RowFile, collection_rows
+from regionsearch.collection.spec_rows import spec_from_json, stored_spec
+from regionsearch.collection.steps import reached
+from regionsearch.errors import CollectionNotFound
+
+_ROWS_BETWEEN_CHECKS = 256
+
+
+def create(
+    directory: DataDirectory,
+    name: str,
+    destination: Path,
+    *,
+    progress: Progress | None = None,
+    check: Check | None = None,
+) -> SnapshotInfo:
+    """Writes what the collection (or the one an alias leads to) holds at this moment.
+
+    destination: a folder to be made or, when its name ends in `.tar`, a tar. It is written beside, as
+    DESTINATION.partial, and renamed when all of it is on disk; a cancelled or failed one leaves nothing. The
+    directory may be open for reading, beside a writer. LMDB spares the pages of that moment meanwhile, so
+    its file grows by what is written until the rows are copied.
+
+    Raises CollectionNotFound, SnapshotExists, InvalidRequest, Cancelled, DataLoss (a damaged row, named),
+    StorageFull, ReadOnly, FailedPrecondition.
+    """
+    collection = directory.collection(name)
+    path = Path(destination)
+    with _writing(path) as writer, ExitStack() as held:
+        with directory.environment.transaction() as transaction:
+            spec, counters = _at_this_moment(directory, transaction, collection.spec.name, collection.number)
+            files = _open_segment_files(segment_folder(directory.path, collection.number), held)
+            sizes = sum(source.stat().st_size for _, source, _ in files if source.exists())
+            going = Going(counters.stored_bytes + sizes, progress, check)
+            going.on()
+            entries, rows = _copy_rows(directory, transaction, collection.number, writer, going)
+        reached("snapshot: rows copied")
+        for file_name, source, file in files:
+            entry = writer.add_file(file_name, source, file, going.on)
+            entries.append(entry)
+            going.on(entry.size)
+        reached("snapshot: files copied")
+        manifest = Manifest(spec, counters, time.time_ns() // 1_000, rows, tuple(entries))
+        writer.synchronise(manifest.to_bytes())
+        reached("snapshot: synced")
+        going.on()
+        writer.publish(replace=False)
+    reached("snapshot: renamed")
+    going.done()
+    return SnapshotInfo.of(path, manifest)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[SnapshotWriter]:
+    writer = writer_for(path)
+    try:
+        with writing_errors(path):
+            yield writer
+    except BaseException:
+        writer.abandon()
+        raise
+
+
+def _at_this_moment(
+    directory: DataDirectory, transaction: Any, name: str, number: int
+) -> tuple[CollectionSpec, Counters]:
+    stored = stored_spec(directory.environment, transaction, name)
+    if stored is None or spec_from_json(stored)[1] != number:
+        raise CollectionNotFound(f"collection '{name}' was dropped")
+    rows = CollectionRows(directory.environment, name, number)
+    return spec_from_json(stored)[0], rows.counters(transaction)
+
+
+def _open_segment_files(folder: Path, held: ExitStack) -> list[tuple[str, Path, BinaryIO]]:
+    """(name in the snapshot, path, file) of all that lie there now.
+
+    Whoever merges may remove them, but not from under an open file. One that goes before it is opened is
+    left out: what is derived is made again after a restore.
+    """
+    files: list[tuple[str, Path, BinaryIO]] = []
+    for path in sorted(folder.glob("*/*")):
+        name = f"segments/{path.parent.name}/{path.name}"
+        if not is_ours(name) or name.endswith(".partial"):
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            files.append((name, path, held.enter_context(path.open("rb"))))
+    return files
+
+
+def _copy_rows(
+    directory: DataDirectory, transaction: Any, number: int, writer: SnapshotWriter, going: Going
+) -> tuple[list[FileEntry], Counter[str]]:
+    entries: list[FileEntry] = []
+    rows: Counter[str] = Counter()
+    file = RowFile()
+
+    def write() -> None:
+        entry = writer.add_bytes(f"rows/{len(entries) + 1:05}.rows", file.take())
+        entries.append(entry)
+
+    since = waiting = 0
+    for database, key, value in collection_rows(directory.environment, transaction, number):
+        file.add(database, key, value)
+        rows[database] += 1
+        since += len(value)
+        waiting += 1
+        if waiting >= _ROWS_BETWEEN_CHECKS or file.full:
+            going.on(since)
+            since = waiting = 0
+        if file.full:
+            write()
+    if not file.empty:
+        write()
+    return entries, rows

@@ -1,0 +1,25 @@
+"""The end of a snapshot."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from regionsearch.collection.snapshots.destinations import PARTIAL, is_tar, writing_errors
+from regionsearch.collection.snapshots.verifying import describe
+
+
+def remove(path: Path) -> None:
+    """Deletes a snapshot, which loses its name first. What is none is left alone.
+
+    Raises SnapshotNotFound, DataLoss and UnsupportedFormat (it cannot be told what lies there), ReadOnly.
+    """
+    path = Path(path)
+    describe(path)
+    with writing_errors(path):
+        if is_tar(path):
+            path.unlink()
+            return
+        leaving = path.with_name(path.name + PARTIAL)
+        path.rename(leaving)
+        shutil.rmtree(leaving)
