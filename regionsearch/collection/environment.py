@@ -8,9 +8,9 @@ import os
 import resource
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import lmdb
 
@@ -75,13 +75,20 @@ def storage_error(error: lmdb.Error, path: Path) -> RegionSearchError:
 
 def _is_nearly_full(path: Path) -> bool:
     """Where a disk's last bytes take a part of what is written, LMDB calls it an input/output error."""
+    return _bytes_left(path) < NEARLY_FULL_BYTES
+
+
+def _bytes_left(path: Path) -> int:
+    """By which the catalog's file can grow on its disk, and under this process's limit."""
     system = os.statvfs(path)
     limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     size = max((file.stat().st_size for file in path.glob("*/data.mdb")), default=0)
-    room = system.f_bavail * system.f_frsize
-    if limit != resource.RLIM_INFINITY:
-        room = min(room, limit - size)
-    return room < NEARLY_FULL_BYTES
+    left = system.f_bavail * system.f_frsize
+    return left if limit == resource.RLIM_INFINITY else max(0, min(left, limit - size))
+
+
+class _Ending(Protocol):
+    def end(self, why: str = ...) -> None: ...
 
 
 class Environment:
@@ -96,6 +103,7 @@ class Environment:
         self._transactions = 0
         self._idle = threading.Condition()
         self._databases: dict[str, Any] = {}
+        self._long_reads: set[_Ending] = set()
         self._page_size = int(handle.stat()["psize"])
         self._file_bytes = 0
 
@@ -218,14 +226,43 @@ class Environment:
                 if self._transactions == 0:
                     self._idle.notify_all()
 
+    def used_until(self) -> int:
+        """Bytes up to the last page that is or was in use; it never falls."""
+        return self._expected_bytes()
+
+    def used(self) -> int:
+        """Bytes of the pages that hold something."""
+        with self.transaction() as transaction:
+            pages = 2  # LMDB's own
+            for database in (None, *self._databases.values()):
+                stat = transaction.stat(database) if database else self._handle.stat()
+                pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+        return int(pages) * self._page_size
+
+    def room(self) -> int:
+        """Bytes that the catalog can have: those of the map, or of its file and what the disk has left."""
+        return min(
+            int(self._handle.info()["map_size"]),
+            (self.catalog / "data.mdb").stat().st_size + _bytes_left(self.catalog.parent),
+        )
+
+    def room_left(self) -> int:
+        """Bytes by which the catalog can still grow at its end."""
+        return max(0, self.room() - self._expected_bytes())
+
     def fill(self) -> float:
-        """Share of the map that is or was in use, 0 to 1."""
-        return self._expected_bytes() / int(self._handle.info()["map_size"])
+        """Share of its room that is in use, 0 to 1; room is what the map and the disk allow."""
+        return min(1.0, self.used() / max(1, self.room()))
+
+    def ends_with(self, read: _Ending) -> Callable[[], None]:
+        """Has `close` end a long read first, instead of waiting for it. Returns what undoes that."""
+        self._long_reads.add(read)
+        return lambda: self._long_reads.discard(read)
 
     def keep_room(self, transaction: Any) -> None:
         """Called by writes that add: makes them fail (StorageFull, later) before the map is so full that
         nothing can be deleted any more, for deleting copies pages too."""
-        if self.fill() < _WATCHED_FILL:
+        if self.used_until() < _WATCHED_FILL * int(self._handle.info()["map_size"]):
             return
         room = min(ROOM_TO_DELETE, int(self._handle.info()["map_size"]) // 8)
         # Page by page, for the free ones need not lie side by side.
@@ -257,6 +294,9 @@ class Environment:
                     self._opens -= 1
                     return
                 self._opens = 0
+            for read in list(self._long_reads):
+                read.end("was ended by closing the data directory")
+            with self._idle:
                 self._idle.wait_for(lambda: self._transactions == 0)
             for key in [key for key, value in _open_here.items() if value is self]:
                 del _open_here[key]

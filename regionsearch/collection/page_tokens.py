@@ -12,20 +12,20 @@ from regionsearch.errors import InvalidRequest
 _CHECK = struct.Struct("<I")
 
 
-def page_token(collection: str, prefix: str, last_id: str) -> str:
-    """The token of the page after `last_id`, good for this collection and prefix alone."""
+def page_token(collection: str, prefix: str, last_id: str, where: str = "") -> str:
+    """The token of the page after `last_id`, good for this collection, prefix and filter alone."""
     last = last_id.encode()
-    return base64.urlsafe_b64encode(_CHECK.pack(_check(collection, prefix, last)) + last).decode()
+    return base64.urlsafe_b64encode(_CHECK.pack(_check(collection, prefix, where, last)) + last).decode()
 
 
-def last_id_of(token: str, collection: str, prefix: str) -> str:
+def last_id_of(token: str, collection: str, prefix: str, where: str = "") -> str:
     """Raises InvalidRequest when the token is not one of `page_token` for these."""
     try:
         raw = base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True)
     except (binascii.Error, UnicodeEncodeError) as error:
         raise _bad_token() from error
     last = raw[_CHECK.size :]
-    if len(raw) <= _CHECK.size or _CHECK.unpack_from(raw)[0] != _check(collection, prefix, last):
+    if len(raw) <= _CHECK.size or _CHECK.unpack_from(raw)[0] != _check(collection, prefix, where, last):
         raise _bad_token()
     try:
         return last.decode()
@@ -33,12 +33,14 @@ def last_id_of(token: str, collection: str, prefix: str) -> str:
         raise _bad_token() from error
 
 
-def _check(collection: str, prefix: str, last: bytes) -> int:
-    # Collection names have no slash, and the prefix's length tells it from the id.
-    return zlib.crc32(f"{collection}/{len(prefix)}/{prefix}".encode() + last)
+def _check(collection: str, prefix: str, where: str, last: bytes) -> int:
+    # Collection names have no slash, and the lengths tell prefix, filter and id from each other.
+    listing = f"{collection}/{len(prefix)}/{len(where)}/{prefix}{where}"
+    return zlib.crc32(listing.encode("utf-8", "surrogatepass") + last)
 
 
 def _bad_token() -> InvalidRequest:
     return InvalidRequest(
-        "page token is not one that this listing gave (same collection and prefix)", field="page_token"
+        "page token is not one that this listing gave (same collection, prefix and filter)",
+        field="page_token",
     )

@@ -142,12 +142,37 @@ class ImageListing:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentStats:
+    """One index segment. images, entities: that it covers, deleted ones too; bytes: of its files."""
+
+    number: int
+    images: int
+    entities: int
+    deleted_images: int
+    entity_index: str
+    image_index: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionStats:
+    """As of the last commit. The models' fingerprints are in the spec."""
+
     name: str
     images: int
     entities: int
     dimension: int
     bytes: int
-    """Stored bytes of its records and kept pixels, as of the last commit."""
+    """Stored bytes of its records and kept pixels."""
     generation: int
     """Counts the committed writes to the collection; equal generations mean equal content."""
+    fill: float = 0.0
+    """Share of the room that the data directory has (its map, its disk) which is in use, 0 to 1."""
+    segments: tuple[SegmentStats, ...] = ()
+    """Its index segments, oldest images first."""
+    fresh_rows: int = 0
+    """Entities and images that are in no index segment yet and searched exactly in memory."""
+    deleted_rows: int = 0
+    """Entities and images of deleted or replaced images that index segments still hold."""
+    warnings: tuple[str, ...] = ()
+    """What whoever runs this should know, for people."""

@@ -19,6 +19,7 @@ from regionsearch.collection.records import (
     MAX_PAYLOAD_BYTES,
     CollectionSpec,
     ImageRecord,
+    IndexWish,
 )
 from regionsearch.entities import Entities
 from regionsearch.errors import InvalidRecord, InvalidRequest
@@ -28,6 +29,7 @@ MAX_LABEL_BYTES = 1_024
 MAX_PAYLOAD_DEPTH = 32
 MAX_SIDE = 2**31 - 1
 MAX_ENTITY_LIMIT = 1_024
+RECALL_TARGETS = (0.5, 0.999)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _CONTENT_HASH = re.compile(r"[0-9a-f]{64}")
 _PIXELS_KEPT = ("none", "thumbnail", "original")
@@ -56,6 +58,7 @@ def check_spec(spec: CollectionSpec) -> None:
             f"entity_limit is {spec.entity_limit}, outside 1 to {MAX_ENTITY_LIMIT}",
             field="collection.entity_limit",
         )
+    check_index_wish(spec.index)
     if spec.embedder.dimension < 1:
         raise InvalidRequest(
             f"embedder {spec.embedder} has no dimension; it must be 1 or more", field="collection.embedder"
@@ -68,6 +71,18 @@ def check_spec(spec: CollectionSpec) -> None:
             f"the embedder's dimension is {spec.embedder.dimension}",
             field="collection.probe",
         )
+
+
+def check_index_wish(wish: IndexWish) -> None:
+    """Raises InvalidRequest. The declared fields are checked where their paths are read (fields/)."""
+    low, high = RECALL_TARGETS
+    target = wish.recall_target
+    if isinstance(target, bool) or not isinstance(target, (int, float)) or not low <= target <= high:
+        raise InvalidRequest(
+            f"recall_target is {target!r:.80}, outside {low} to {high}", field="index.recall_target"
+        )
+    if wish.favour not in ("memory", "speed"):
+        raise InvalidRequest(f"favour must be memory or speed, not {wish.favour!r:.80}", field="index.favour")
 
 
 def check_query_vector(vector: NDArray[np.float32], dimension: int) -> NDArray[np.float32]:
