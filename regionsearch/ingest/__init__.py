@@ -10,7 +10,14 @@ from regionsearch.ingest.pipeline import (
     StepClock,
     decoded_batches,
 )
-from regionsearch.ingest.upserting import UpsertOutcome, copies_for_twins, copy_of_known, store, upsert_images
+from regionsearch.ingest.upserting import (
+    UpsertOutcome,
+    WriteTerms,
+    copies_for_twins,
+    copy_of_known,
+    store,
+    upsert_images,
+)
 
 __all__ = [
     "STEPS",
@@ -20,6 +27,7 @@ __all__ = [
     "Pipeline",
     "StepClock",
     "UpsertOutcome",
+    "WriteTerms",
     "check_models",
     "collection_spec",
     "copies_for_twins",

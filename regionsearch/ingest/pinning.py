@@ -12,6 +12,7 @@ from regionsearch.errors import FingerprintMismatch
 from regionsearch.fingerprint import Fingerprint
 from regionsearch.images import Image
 from regionsearch.models.embedder import Embedder
+from regionsearch.models.precomputed import KIND as PRECOMPUTED
 from regionsearch.models.segmenter import DEFAULT_ENTITY_LIMIT, Segmenter
 
 PROBE_AGREEMENT = 0.999
@@ -60,8 +61,11 @@ def collection_spec(
 def check_models(spec: CollectionSpec, embedder: Embedder, segmenter: Segmenter | None = None) -> None:
     """Raises FingerprintMismatch, naming both sides, unless the models are the collection's own.
 
-    The segmenter matters to those who add images; whoever only searches may leave it out.
+    The segmenter matters to those who add images; whoever only searches may leave it out. Vectors that were
+    computed elsewhere have no model here that could differ.
     """
+    if spec.embedder.kind == PRECOMPUTED:
+        return
     _compare(spec.name, "embedder", spec.embedder, embedder.info.fingerprint)
     if segmenter is not None:
         _compare(spec.name, "segmenter", spec.segmenter, segmenter.info.fingerprint)

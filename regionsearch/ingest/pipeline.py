@@ -13,7 +13,7 @@ import numpy as np
 from regionsearch.collection import ImageRecord
 from regionsearch.collection.records import PixelsKept
 from regionsearch.config import Limits
-from regionsearch.errors import InvalidRequest
+from regionsearch.errors import InvalidImage, InvalidRequest
 from regionsearch.images import Image, content_hash, decode_image, thumbnail_jpeg
 from regionsearch.models.embedder import Embedder
 from regionsearch.models.features import DenseFeatures
@@ -45,10 +45,12 @@ class EncodedImage:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An image that could not be stored, as it was named by its source, and why."""
+    """An image that could not be stored, as it was named by its source, and why: for people, and in the
+    machine-readable word of `regionsearch.errors`."""
 
     source: str
     reason: str
+    kind: str = InvalidImage.reason
 
 
 class StepClock:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from regionsearch.collection import Collection, ImageRecord, UpsertResult
-from regionsearch.errors import InvalidRecord
+from regionsearch.collection.records import Durability
+from regionsearch.errors import InvalidRecord, VersionMismatch
 from regionsearch.images import content_hash
 from regionsearch.ingest.pipeline import EncodedImage, Failure, Pipeline
 
@@ -18,6 +20,27 @@ class UpsertOutcome:
     stored: list[UpsertResult]
     failures: list[Failure]
     entities: int
+
+
+@dataclass(frozen=True, slots=True)
+class WriteTerms:
+    """Under which conditions, and with which guarantees, images are stored.
+
+    if_versions: by image id, as in `Collection.upsert`. idempotency_key: of all the images together.
+    """
+
+    if_versions: Mapping[str, int] = field(default_factory=dict)
+    idempotency_key: str = ""
+    durability: Durability = "synced"
+
+    def key_of(self, part: str) -> str:
+        """A key for some of the images: one for each part, the same again for the same call."""
+        if not self.idempotency_key:
+            return ""
+        return hashlib.sha256(f"{self.idempotency_key}\0{part}".encode()).hexdigest()
+
+
+NO_TERMS = WriteTerms()
 
 
 def copy_of_known(collection: Collection, image: EncodedImage, digest: str) -> ImageRecord | None:
@@ -53,26 +76,51 @@ def _copied(record: ImageRecord, image: EncodedImage) -> ImageRecord:
     return replace(record, image_id=image.image_id or record.content_hash, payload=image.payload)
 
 
-def store(collection: Collection, pipeline: Pipeline, records: Sequence[ImageRecord]) -> UpsertOutcome:
-    """Upserts finished records in one transaction; one that does not fit is named and left out."""
+def store(
+    collection: Collection,
+    pipeline: Pipeline,
+    records: Sequence[ImageRecord],
+    terms: WriteTerms = NO_TERMS,
+) -> UpsertOutcome:
+    """Upserts finished records in one transaction; one that does not fit is named and left out.
+
+    Records with a condition are upserted one by one, so that a version that does not fit is theirs alone.
+    """
     failures: list[Failure] = []
     with pipeline.clock.step("store"):
-        fitting = []
+        fitting: list[ImageRecord] = []
+        stored: list[UpsertResult] = []
+        entities = 0
         for record in records:
             try:
                 collection.check(record)
-            except InvalidRecord as error:
-                failures.append(Failure(record.image_id, error.message))
-            else:
-                fitting.append(record)
-        stored = collection.upsert(fitting) if fitting else []
-    return UpsertOutcome(stored, failures, sum(len(record.entities) for record in fitting))
+                if record.image_id in terms.if_versions:
+                    stored += collection.upsert(
+                        [record],
+                        if_versions={record.image_id: terms.if_versions[record.image_id]},
+                        idempotency_key=terms.key_of(f"image {record.image_id}"),
+                        durability=terms.durability,
+                    )
+                    entities += len(record.entities)
+                else:
+                    fitting.append(record)
+            except (InvalidRecord, VersionMismatch) as error:
+                failures.append(Failure(record.image_id, error.message, error.reason))
+        if fitting:
+            key = terms.key_of("the others")
+            stored += collection.upsert(fitting, idempotency_key=key, durability=terms.durability)
+            entities += sum(len(record.entities) for record in fitting)
+    return UpsertOutcome(stored, failures, entities)
 
 
 def upsert_images(
-    collection: Collection, pipeline: Pipeline, images: Sequence[EncodedImage]
+    collection: Collection,
+    pipeline: Pipeline,
+    images: Sequence[EncodedImage],
+    terms: WriteTerms = NO_TERMS,
 ) -> UpsertOutcome:
-    """Decodes, segments, embeds and stores a batch; returns when the good images are on disk.
+    """Decodes, segments, embeds and stores a batch; returns when the good images are on disk, or as the
+    terms' durability says.
 
     Bytes that the collection already holds are not computed again, and equal ones once. A bad image is
     reported and leaves the others alone.
@@ -96,5 +144,5 @@ def upsert_images(
                 copies.append(copy)
     records, failures = pipeline.run(fresh)
     twin_copies, twin_failures = copies_for_twins(records, twins)
-    outcome = store(collection, pipeline, [*copies, *records, *twin_copies])
+    outcome = store(collection, pipeline, [*copies, *records, *twin_copies], terms)
     return UpsertOutcome(outcome.stored, [*failures, *twin_failures, *outcome.failures], outcome.entities)

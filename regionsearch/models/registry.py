@@ -27,12 +27,14 @@ EMBEDDERS: Mapping[str, str] = {
     "connector": "regionsearch.models.connector:load_embedder",
     "dual_encoder": "regionsearch.models.dual_encoder:load_embedder",
     "dummy": "regionsearch.models.dummy:load_embedder",
+    "precomputed": "regionsearch.models.precomputed:load_embedder",
     "virtue": "regionsearch.models.virtue:load_embedder",
     "vlm": "regionsearch.models.vlm:load_embedder",
 }
 SEGMENTERS: Mapping[str, str] = {
     "compact": "regionsearch.models.compact:load_segmenter",
     "dummy": "regionsearch.models.dummy:load_segmenter",
+    "precomputed": "regionsearch.models.precomputed:load_segmenter",
     "sam2": "regionsearch.models.sam2:load_segmenter",
 }
 PACKAGED = frozenset({"compact", "dummy"})

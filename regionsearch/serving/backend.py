@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from regionsearch.collection import Collection, DataDirectory
 from regionsearch.config import Limits
-from regionsearch.errors import CollectionNotFound, ModelNotFound, ModelUnavailable, RegionSearchError
+from regionsearch.errors import (
+    CollectionNotFound,
+    ModelNotFound,
+    ModelUnavailable,
+    NotAccepted,
+    RegionSearchError,
+)
 from regionsearch.ingest import Pipeline, check_models
+from regionsearch.models.embedder import Embedder
 from regionsearch.models.folder_kind import Role
+from regionsearch.models.precomputed import KIND as PRECOMPUTED
 from regionsearch.models.reference import ModelReference
 from regionsearch.models.registry import PACKAGED, ModelRegistry, is_path, resolve
 from regionsearch.search.engine import SearchEngine
 from regionsearch.serving.calls import Turnstile
+from regionsearch.serving.operations import Operations
 
 INGESTING_CALLS = 1
 """Calls that segment and embed at once: the models use every core, and searches want theirs too."""
+READING_RECORDS = 1
+"""Calls whose finished records are read at once: that is work of the interpreter's, of which searches want
+their share."""
 _LOG = logging.getLogger("regionsearch.serving")
 
 
@@ -28,7 +41,11 @@ class Backend:
     limits: Limits
     allowed_models: frozenset[str] = frozenset()
     """References that clients may make collections with, besides packaged models and those in use."""
+    snapshots: Path | None = None
+    """The folder in which clients may have snapshots written; None: they may not."""
     ingest: Turnstile = field(default_factory=lambda: Turnstile(INGESTING_CALLS))
+    records: Turnstile = field(default_factory=lambda: Turnstile(READING_RECORDS))
+    operations: Operations = field(default_factory=Operations)
 
     def load(self) -> None:
         """Loads the models of the stored collections and their statistics, so that the first call
@@ -98,9 +115,23 @@ class Backend:
             offered.append(ModelReference.parse(used))
         return offered
 
+    def checked_embedder(self, collection: Collection) -> Embedder:
+        """The collection's own. Raises FingerprintMismatch, ModelUnavailable."""
+        embedder = self.models.embedder(collection.spec.embedder.name)
+        check_models(collection.spec, embedder)
+        return embedder
+
     def pipeline(self, collection: Collection) -> Pipeline:
-        """A pipeline that brings images into this collection; each call needs its own."""
+        """A pipeline that brings images into this collection; each call needs its own.
+
+        Raises NotAccepted where vectors are computed elsewhere, FingerprintMismatch, ModelUnavailable."""
         spec = collection.spec
+        if spec.embedder.kind == PRECOMPUTED:
+            raise NotAccepted(
+                f"the vectors of collection {spec.name!r} are computed elsewhere ({spec.embedder.name}): "
+                "bring images in as finished records (UpsertRecords)",
+                field="collection",
+            )
         embedder = self.models.embedder(spec.embedder.name)
         segmenter = self.models.segmenter(spec.segmenter.name)
         check_models(spec, embedder, segmenter)

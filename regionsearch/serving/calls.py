@@ -25,11 +25,20 @@ else:
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 OUR_METHODS = "/regionsearch."
-UPLOADS = tuple(f"/regionsearch.v1.ImageService/{name}" for name in ("UpsertImages", "UpsertImageStream"))
+UPLOADS = tuple(
+    f"/regionsearch.v1.ImageService/{name}"
+    for name in ("UpsertImages", "UpsertImageStream", "UpsertRecords", "UpsertRecordStream")
+)
 BATCHES = ("/regionsearch.v1.SearchService/BatchSearch",)
+WALKS = (
+    "/regionsearch.v1.ImageService/ExportImages",
+    "/regionsearch.v1.ImageService/CountImages",
+    "/regionsearch.v1.OperationService/WatchOperation",
+)
 LONG_CALLS_ARE_ONE_IN = 4
-"""Of the places for calls, for uploads and for batches of queries each. Uploads are computed one at a time;
-the others wait, or wait for pictures. A batch holds its place as long as all its queries take."""
+"""Of the places for calls, for uploads, for batches of queries, and for walks through a collection with those
+who watch an operation, each. Uploads are computed one at a time; the others wait, or wait for pictures. A
+batch holds its place as long as all its queries take, an export as long as its reader takes."""
 IDLE_SECONDS = 60.0
 """How long a stream may bring nothing before its place goes to somebody else."""
 _LOG = logging.getLogger("regionsearch.serving")
@@ -74,19 +83,21 @@ class Turnstile:
 class CallInterceptor(Interceptor):
     """Wraps the methods of this package's services; health and reflection pass untouched.
 
-    `concurrent_calls` are answered at once, of which a quarter (one at least) may be uploads and a quarter
-    batches of queries, so that these never keep searches out; one more gets RESOURCE_EXHAUSTED with a delay
-    after which to try again. A stream that brings no message for `idle_seconds` gets DEADLINE_EXCEEDED.
+    `concurrent_calls` are answered at once, of which a quarter each (one at least) may be uploads, batches of
+    queries, and walks through collections, so that these never keep searches out; one more gets
+    RESOURCE_EXHAUSTED with a delay after which to try again. A stream that brings no message for
+    `idle_seconds` gets DEADLINE_EXCEEDED.
     """
 
     def __init__(self, concurrent_calls: int, idle_seconds: float = IDLE_SECONDS) -> None:
         self._limit = concurrent_calls
         self._room = threading.Semaphore(concurrent_calls)
         self._long_limit = max(1, concurrent_calls // LONG_CALLS_ARE_ONE_IN)
-        uploads, batches = threading.Semaphore(self._long_limit), threading.Semaphore(self._long_limit)
+        uploads, batches, walks = (threading.Semaphore(self._long_limit) for _ in range(3))
         self._long_rooms = {
             **dict.fromkeys(UPLOADS, ("uploads", uploads)),
             **dict.fromkeys(BATCHES, ("batches of queries", batches)),
+            **dict.fromkeys(WALKS, ("exports, counts and watched operations", walks)),
         }
         self._idle_seconds = idle_seconds
 
@@ -107,6 +118,10 @@ class CallInterceptor(Interceptor):
             with self._call(method, context):
                 return handler.unary_unary(parse(data, kind), context)
 
+        def answer_many(data: bytes, context: grpc.ServicerContext) -> Iterator[Any]:
+            with self._call(method, context):
+                yield from handler.unary_stream(parse(data, kind), context)
+
         def answer_stream(messages: Iterator[bytes], context: grpc.ServicerContext) -> Any:
             with (
                 self._call(method, context),
@@ -117,6 +132,10 @@ class CallInterceptor(Interceptor):
         if handler.request_streaming:
             return grpc.stream_unary_rpc_method_handler(
                 answer_stream, response_serializer=handler.response_serializer
+            )
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(
+                answer_many, response_serializer=handler.response_serializer
             )
         return grpc.unary_unary_rpc_method_handler(
             answer_one, response_serializer=handler.response_serializer

@@ -2,67 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import grpc
 
-from regionsearch.collection import Collection
+from regionsearch.collection import CollectionSpec, snapshots
 from regionsearch.collection.page_tokens import last_id_of, page_token
-from regionsearch.collection.records import PixelsKept
 from regionsearch.collection.validation import MAX_ENTITY_LIMIT, check_collection_name
 from regionsearch.errors import CollectionNotFound, InvalidRequest
-from regionsearch.fingerprint import Fingerprint
 from regionsearch.ingest import collection_spec
+from regionsearch.models.precomputed import fingerprints_of
 from regionsearch.models.registry import DEFAULT_EMBEDDER, DEFAULT_SEGMENTER
 from regionsearch.models.segmenter import DEFAULT_ENTITY_LIMIT
 from regionsearch.serving.backend import Backend
 from regionsearch.serving.calls import check_alive
-from regionsearch.serving.required import collection_of, naming, page_size_of, required
+from regionsearch.serving.collection_messages import (
+    PIXELS_KEPT,
+    collection_to_message,
+    fields_from_messages,
+    stats_to_message,
+    wish_from_message,
+    wishes_of,
+)
+from regionsearch.serving.operation_messages import operation_to_message, snapshot_to_message
+from regionsearch.serving.operations import Kind, Outcome, Steps
+from regionsearch.serving.required import blaming, collection_of, naming, page_size_of, required
+from regionsearch.serving.snapshot_shelf import SnapshotShelf, facts_of
 from regionsearch.v1 import collections_pb2 as pb
-from regionsearch.v1 import collections_pb2_grpc, types_pb2
-
-PIXELS_KEPT: dict[int, PixelsKept] = {
-    pb.PIXELS_KEPT_UNSPECIFIED: "thumbnail",
-    pb.PIXELS_KEPT_NONE: "none",
-    pb.PIXELS_KEPT_THUMBNAIL: "thumbnail",
-    pb.PIXELS_KEPT_ORIGINAL: "original",
-}
-PIXELS_VALUES: dict[PixelsKept, pb.PixelsKept] = {
-    "none": pb.PIXELS_KEPT_NONE,
-    "thumbnail": pb.PIXELS_KEPT_THUMBNAIL,
-    "original": pb.PIXELS_KEPT_ORIGINAL,
-}
+from regionsearch.v1 import collections_pb2_grpc, operations_pb2
 
 
 class CollectionServicer(collections_pb2_grpc.CollectionServiceServicer):
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._shelf = SnapshotShelf(backend.snapshots)
 
     def CreateCollection(  # noqa: N802
         self, request: pb.CreateCollectionRequest, context: grpc.ServicerContext
     ) -> pb.CreateCollectionResponse:
-        name = required(request.name, "name")
-        try:
-            check_collection_name(name)
-        except InvalidRequest as error:
-            error.field = "name"
-            raise
+        name = _new_name(request.name, "name")
         limit = request.entity_limit if request.HasField("entity_limit") else DEFAULT_ENTITY_LIMIT
         if not 1 <= limit <= MAX_ENTITY_LIMIT:
             raise InvalidRequest(
                 f"entity_limit is {limit}; it must be between 1 and {MAX_ENTITY_LIMIT}", field="entity_limit"
             )
-        models = self._backend.models
-        embedder, segmenter = request.embedder or DEFAULT_EMBEDDER, request.segmenter or DEFAULT_SEGMENTER
-        self._backend.check_allowed("embedder", embedder)
-        self._backend.check_allowed("segmenter", segmenter)
-        spec = collection_spec(
-            name,
-            models.embedder(embedder),
-            models.segmenter(segmenter),
-            pixels=PIXELS_KEPT[request.pixels],
-            entity_limit=limit,
-        )
+        if request.space or request.HasField("dimension"):
+            spec = _precomputed_spec(request, name, limit)
+        else:
+            spec = self._embedding_spec(request, name, limit)
         check_alive(context)
-        collection = self._backend.directory.create_collection(spec)
+        collection = self._backend.directory.create_collection(wishes_of(spec, request))
         return pb.CreateCollectionResponse(collection=collection_to_message(collection))
 
     def GetCollection(  # noqa: N802
@@ -91,30 +80,166 @@ class CollectionServicer(collections_pb2_grpc.CollectionServiceServicer):
     def DeleteCollection(  # noqa: N802
         self, request: pb.DeleteCollectionRequest, context: grpc.ServicerContext
     ) -> pb.DeleteCollectionResponse:
-        with naming(self._backend, request.name, "name"):
-            self._backend.directory.drop_collection(required(request.name, "name"))
+        name = required(request.name, "name")
+        with naming(self._backend, name, "name"):
+            self._backend.directory.drop_collection(
+                name, aliases="delete" if request.with_aliases else "refuse"
+            )
+        # What still works on it has nothing to work on.
+        self._backend.operations.cancel_all_of(name)
         return pb.DeleteCollectionResponse()
 
+    def UpdateCollection(  # noqa: N802
+        self, request: pb.UpdateCollectionRequest, context: grpc.ServicerContext
+    ) -> pb.UpdateCollectionResponse:
+        collection = collection_of(self._backend, request.name, "name")
+        fields = (
+            fields_from_messages(request.indexed_fields.fields)
+            if request.HasField("indexed_fields")
+            else None
+        )
+        wish = wish_from_message(request.index, collection.spec.index) if request.HasField("index") else None
+        if fields is None and wish is None:
+            raise InvalidRequest("nothing is to be changed: give indexed_fields or index", field="index")
 
-def collection_to_message(collection: Collection) -> pb.Collection:
-    spec, stats = collection.spec, collection.stats
-    return pb.Collection(
-        name=spec.name,
-        embedder=_fingerprint_to_message(spec.embedder),
-        segmenter=_fingerprint_to_message(spec.segmenter),
-        pixels=PIXELS_VALUES[spec.pixels],
-        entity_limit=spec.entity_limit,
-        images=stats.images,
-        entities=stats.entities,
-        stored_bytes=stats.bytes,
-        generation=stats.generation,
+        def work(steps: Steps) -> Outcome:
+            collection.update(indexed_fields=fields, index=wish, progress=steps.progress, check=steps.check)
+            return Outcome()
+
+        return pb.UpdateCollectionResponse(operation=self._begin("update", collection.spec.name, work))
+
+    def GetCollectionStats(  # noqa: N802
+        self, request: pb.GetCollectionStatsRequest, context: grpc.ServicerContext
+    ) -> pb.GetCollectionStatsResponse:
+        collection = collection_of(self._backend, request.name, "name")
+        return pb.GetCollectionStatsResponse(stats=stats_to_message(collection))
+
+    def SealCollection(  # noqa: N802
+        self, request: pb.SealCollectionRequest, context: grpc.ServicerContext
+    ) -> pb.SealCollectionResponse:
+        collection = collection_of(self._backend, request.name, "name")
+
+        def work(steps: Steps) -> Outcome:
+            collection.seal(progress=steps.progress, check=steps.check)
+            return Outcome()
+
+        return pb.SealCollectionResponse(operation=self._begin("seal", collection.spec.name, work))
+
+    def CompactCollection(  # noqa: N802
+        self, request: pb.CompactCollectionRequest, context: grpc.ServicerContext
+    ) -> pb.CompactCollectionResponse:
+        collection = collection_of(self._backend, request.name, "name")
+
+        def work(steps: Steps) -> Outcome:
+            collection.compact(progress=steps.progress, check=steps.check)
+            return Outcome()
+
+        return pb.CompactCollectionResponse(operation=self._begin("compact", collection.spec.name, work))
+
+    def SetAlias(  # noqa: N802
+        self, request: pb.SetAliasRequest, context: grpc.ServicerContext
+    ) -> pb.SetAliasResponse:
+        alias = _new_name(request.alias, "alias")
+        name = required(request.collection, "collection")
+        with naming(self._backend, name, "collection"):
+            previous = self._backend.directory.set_alias(alias, name)
+        return pb.SetAliasResponse(previous=previous or "")
+
+    def DeleteAlias(  # noqa: N802
+        self, request: pb.DeleteAliasRequest, context: grpc.ServicerContext
+    ) -> pb.DeleteAliasResponse:
+        with blaming("alias"):
+            self._backend.directory.delete_alias(required(request.alias, "alias"))
+        return pb.DeleteAliasResponse()
+
+    def ListAliases(  # noqa: N802
+        self, request: pb.ListAliasesRequest, context: grpc.ServicerContext
+    ) -> pb.ListAliasesResponse:
+        aliases = sorted(self._backend.directory.aliases().items())
+        return pb.ListAliasesResponse(
+            aliases=[pb.Alias(alias=alias, collection=name) for alias, name in aliases]
+        )
+
+    def CreateSnapshot(  # noqa: N802
+        self, request: pb.CreateSnapshotRequest, context: grpc.ServicerContext
+    ) -> pb.CreateSnapshotResponse:
+        collection = collection_of(self._backend, request.collection)
+        name = collection.spec.name
+        place = self._shelf.new_place(required(request.snapshot, "snapshot"))
+
+        def work(steps: Steps) -> Outcome:
+            info = snapshots.create(
+                self._backend.directory, name, place, progress=steps.progress, check=steps.check
+            )
+            facts = facts_of(place.name, info)
+            return Outcome(facts.images, facts)
+
+        return pb.CreateSnapshotResponse(operation=self._begin("snapshot", name, work))
+
+    def RestoreSnapshot(  # noqa: N802
+        self, request: pb.RestoreSnapshotRequest, context: grpc.ServicerContext
+    ) -> pb.RestoreSnapshotResponse:
+        place = self._shelf.place(required(request.snapshot, "snapshot"))
+        if request.collection:
+            _new_name(request.collection, "collection")
+        name = request.collection or snapshots.describe(place).collection
+
+        def work(steps: Steps) -> Outcome:
+            restored = snapshots.restore(
+                self._backend.directory, place, name=name, progress=steps.progress, check=steps.check
+            )
+            self._backend.refresh(restored)
+            return Outcome(restored.stats.images)
+
+        return pb.RestoreSnapshotResponse(operation=self._begin("restore", name, work))
+
+    def ListSnapshots(  # noqa: N802
+        self, request: pb.ListSnapshotsRequest, context: grpc.ServicerContext
+    ) -> pb.ListSnapshotsResponse:
+        return pb.ListSnapshotsResponse(snapshots=map(snapshot_to_message, self._shelf.listed()))
+
+    def DeleteSnapshot(  # noqa: N802
+        self, request: pb.DeleteSnapshotRequest, context: grpc.ServicerContext
+    ) -> pb.DeleteSnapshotResponse:
+        self._shelf.delete(required(request.snapshot, "snapshot"))
+        return pb.DeleteSnapshotResponse()
+
+    def _embedding_spec(
+        self, request: pb.CreateCollectionRequest, name: str, entity_limit: int
+    ) -> CollectionSpec:
+        models = self._backend.models
+        embedder, segmenter = request.embedder or DEFAULT_EMBEDDER, request.segmenter or DEFAULT_SEGMENTER
+        self._backend.check_allowed("embedder", embedder)
+        self._backend.check_allowed("segmenter", segmenter)
+        return collection_spec(
+            name,
+            models.embedder(embedder),
+            models.segmenter(segmenter),
+            pixels=PIXELS_KEPT[request.pixels],
+            entity_limit=entity_limit,
+        )
+
+    def _begin(
+        self, kind: Kind, collection: str, work: Callable[[Steps], Outcome]
+    ) -> operations_pb2.Operation:
+        return operation_to_message(self._backend.operations.begin(kind, collection, work))
+
+
+def _precomputed_spec(request: pb.CreateCollectionRequest, name: str, entity_limit: int) -> CollectionSpec:
+    for field, said in (("embedder", request.embedder), ("segmenter", request.segmenter)):
+        if said:
+            raise InvalidRequest(
+                f"the vectors of a space are computed elsewhere: no {field} beside space", field=field
+            )
+    if not request.HasField("dimension"):
+        raise InvalidRequest("a space needs the dimension of its vectors", field="dimension")
+    embedder, segmenter = fingerprints_of(required(request.space, "space"), request.dimension)
+    return CollectionSpec(
+        name, embedder, segmenter, pixels=PIXELS_KEPT[request.pixels], entity_limit=entity_limit
     )
 
 
-def _fingerprint_to_message(fingerprint: Fingerprint) -> types_pb2.Fingerprint:
-    return types_pb2.Fingerprint(
-        name=fingerprint.name,
-        weights=fingerprint.weights,
-        dimension=fingerprint.dimension,
-        preprocessing=fingerprint.preprocessing,
-    )
+def _new_name(name: str, field: str) -> str:
+    with blaming(field):
+        check_collection_name(required(name, field))
+    return name

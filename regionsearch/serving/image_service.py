@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import grpc
-from google.protobuf.timestamp_pb2 import Timestamp
 
-from regionsearch.collection import ImageListing, ImageRecord
-from regionsearch.entities import Entities
+from regionsearch.collection import snapshots
+from regionsearch.collection.idempotency import check_key
 from regionsearch.errors import InvalidRequest
-from regionsearch.protobuf_shapes import mask_to_message, vector_to_message
-from regionsearch.serving.answer_messages import LABEL_SOURCES, payload_to_json
+from regionsearch.filters import parse
 from regionsearch.serving.backend import Backend
-from regionsearch.serving.required import collection_of, naming_image, page_size_of, required
-from regionsearch.serving.uploads import bring_in
+from regionsearch.serving.image_lists import export, listed
+from regionsearch.serving.image_messages import record_to_message, selection_of
+from regionsearch.serving.operation_messages import operation_to_message
+from regionsearch.serving.operations import Outcome, Steps
+from regionsearch.serving.record_batches import upsert_record_stream, upsert_records
+from regionsearch.serving.required import DURABILITIES, collection_of, naming_image, required
+from regionsearch.serving.snapshot_shelf import SnapshotShelf
+from regionsearch.serving.uploads import bring_in, payload_of
 from regionsearch.v1 import images_pb2 as pb
-from regionsearch.v1 import images_pb2_grpc, types_pb2
+from regionsearch.v1 import images_pb2_grpc
 
 REPORTED_FAILURES = 1_000
 """Failures that the answer to a stream names; the others are counted."""
@@ -26,6 +30,7 @@ DELETED_AT_ONCE = 1_000
 class ImageServicer(images_pb2_grpc.ImageServiceServicer):
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._shelf = SnapshotShelf(backend.snapshots)
 
     def UpsertImages(  # noqa: N802
         self, request: pb.UpsertImagesRequest, context: grpc.ServicerContext
@@ -37,8 +42,25 @@ class ImageServicer(images_pb2_grpc.ImageServiceServicer):
                 f"the call has {len(request.images)} images; it can have 1 to {limit} (limits.batch_images)",
                 field="images",
             )
+        if request.idempotency_key:
+            check_key(request.idempotency_key)
+        durability = DURABILITIES[request.durability]
+        for number, image in enumerate(request.images):
+            if image.HasField("if_version") and durability == "buffered":
+                raise InvalidRequest(
+                    "a condition is judged when the picture is on disk, so that it cannot be buffered",
+                    field=f"images[{number}].if_version",
+                )
         response = pb.UpsertImagesResponse()
-        for outcome in bring_in(self._backend, collection, request.images, context):
+        outcomes = bring_in(
+            self._backend,
+            collection,
+            request.images,
+            context,
+            idempotency_key=request.idempotency_key,
+            durability=durability,
+        )
+        for outcome in outcomes:
             response.upserted.extend(outcome.upserted)
             response.failures.extend(outcome.failures)
             response.entities += outcome.entities
@@ -69,37 +91,129 @@ class ImageServicer(images_pb2_grpc.ImageServiceServicer):
     ) -> pb.GetImageResponse:
         collection = collection_of(self._backend, request.collection)
         image_id = required(request.image_id, "image_id")
-        if request.with_masks and not request.with_entities:
-            raise InvalidRequest("with_masks needs with_entities", field="with_masks")
-        if request.vector_form and not request.with_vectors:
-            raise InvalidRequest("vector_form needs with_vectors", field="vector_form")
+        selection = selection_of(request)
         with naming_image(image_id):
             record = collection.get(image_id, pixels=request.with_pixels)
-        return pb.GetImageResponse(image=_record_to_message(record, request))
+        return pb.GetImageResponse(image=record_to_message(record, selection))
 
     def ListImages(  # noqa: N802
         self, request: pb.ListImagesRequest, context: grpc.ServicerContext
     ) -> pb.ListImagesResponse:
         collection = collection_of(self._backend, request.collection)
-        size = page_size_of(request.page_size if request.HasField("page_size") else None)
-        listings, token = collection.list(size, request.page_token, request.prefix)
-        return pb.ListImagesResponse(
-            images=[_listing_to_message(listing) for listing in listings], next_page_token=token
-        )
+        return listed(collection, request, self._backend.limits)
 
     def DeleteImages(  # noqa: N802
         self, request: pb.DeleteImagesRequest, context: grpc.ServicerContext
     ) -> pb.DeleteImagesResponse:
         collection = collection_of(self._backend, request.collection)
-        count = len(request.image_ids)
-        if not 1 <= count <= DELETED_AT_ONCE:
-            raise InvalidRequest(
-                f"the call has {count} image ids; it can have 1 to {DELETED_AT_ONCE}", field="image_ids"
+        image_ids = _ids_of(request.image_ids)
+        deleted = collection.delete(
+            image_ids,
+            if_versions=dict(request.if_versions) or None,
+            idempotency_key=request.idempotency_key,
+            durability=DURABILITIES[request.durability],
+        )
+        return pb.DeleteImagesResponse(deleted=deleted, missing=len(image_ids) - deleted)
+
+    def UpsertRecords(  # noqa: N802
+        self, request: pb.UpsertRecordsRequest, context: grpc.ServicerContext
+    ) -> pb.UpsertRecordsResponse:
+        collection = collection_of(self._backend, request.collection)
+        return upsert_records(self._backend, collection, request, context)
+
+    def UpsertRecordStream(  # noqa: N802
+        self, requests: Iterator[pb.UpsertRecordsRequest], context: grpc.ServicerContext
+    ) -> pb.UpsertRecordStreamResponse:
+        return upsert_record_stream(self._backend, requests, context)
+
+    def UpdatePayload(  # noqa: N802
+        self, request: pb.UpdatePayloadRequest, context: grpc.ServicerContext
+    ) -> pb.UpdatePayloadResponse:
+        collection = collection_of(self._backend, request.collection)
+        image_id = required(request.image_id, "image_id")
+        payload = payload_of(request.payload_json)
+        with naming_image(image_id):
+            result = collection.update_payload(
+                image_id,
+                payload,
+                merge=request.merge,
+                if_version=request.if_version if request.HasField("if_version") else None,
+                idempotency_key=request.idempotency_key,
+                durability=DURABILITIES[request.durability],
             )
-        for number, image_id in enumerate(request.image_ids):
-            required(image_id, f"image_ids[{number}]")
-        deleted = collection.delete(list(request.image_ids))
-        return pb.DeleteImagesResponse(deleted=deleted, missing=count - deleted)
+        return pb.UpdatePayloadResponse(version=result.version)
+
+    def CountImages(  # noqa: N802
+        self, request: pb.CountImagesRequest, context: grpc.ServicerContext
+    ) -> pb.CountImagesResponse:
+        counted = collection_of(self._backend, request.collection).count(request.filter)
+        return pb.CountImagesResponse(images=counted.images, entities=counted.entities, notes=counted.notes)
+
+    def ExportImages(  # noqa: N802
+        self, request: pb.ExportImagesRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.ExportImagesResponse]:
+        collection = collection_of(self._backend, request.collection)
+        return export(collection, request, self._backend.limits, context)
+
+    def DeleteMatching(  # noqa: N802
+        self, request: pb.DeleteMatchingRequest, context: grpc.ServicerContext
+    ) -> pb.DeleteMatchingResponse:
+        collection = collection_of(self._backend, request.collection)
+        where = request.filter
+        if not where.strip():
+            raise InvalidRequest(
+                "filter is missing; without one everything would be deleted, as DeleteCollection does",
+                field="filter",
+            )
+        # Now, while somebody waits: one that cannot be read is no operation.
+        parse(where)
+        if request.idempotency_key:
+            check_key(request.idempotency_key)
+
+        def work(steps: Steps) -> Outcome:
+            deleted = collection.delete_matching(
+                where,
+                idempotency_key=request.idempotency_key,
+                progress=steps.progress,
+                check=steps.check,
+            )
+            return Outcome(deleted)
+
+        operation = self._backend.operations.begin("delete_matching", collection.spec.name, work)
+        return pb.DeleteMatchingResponse(operation=operation_to_message(operation))
+
+    def PurgeImages(  # noqa: N802
+        self, request: pb.PurgeImagesRequest, context: grpc.ServicerContext
+    ) -> pb.PurgeImagesResponse:
+        collection = collection_of(self._backend, request.collection)
+        name, image_ids = collection.spec.name, _ids_of(request.image_ids)
+        places = [
+            self._shelf.place(snapshot, f"snapshots[{number}]")
+            for number, snapshot in enumerate(request.snapshots)
+        ]
+
+        def work(steps: Steps) -> Outcome:
+            purged = snapshots.purge(
+                self._backend.directory,
+                name,
+                image_ids,
+                places,
+                progress=steps.progress,
+                check=steps.check,
+            )
+            return Outcome(purged)
+
+        operation = self._backend.operations.begin("purge", name, work)
+        return pb.PurgeImagesResponse(operation=operation_to_message(operation))
+
+
+def _ids_of(image_ids: Sequence[str]) -> list[str]:
+    """Raises InvalidRequest unless there are 1 to 1,000, none empty."""
+    if not 1 <= len(image_ids) <= DELETED_AT_ONCE:
+        raise InvalidRequest(
+            f"the call has {len(image_ids)} image ids; it can have 1 to {DELETED_AT_ONCE}", field="image_ids"
+        )
+    return [required(image_id, f"image_ids[{number}]") for number, image_id in enumerate(image_ids)]
 
 
 def _uploads_of(
@@ -124,58 +238,3 @@ def _uploads_of(
         response.received += 1
         yield message.image
         message = next(rest, None)
-
-
-def _record_to_message(record: ImageRecord, request: pb.GetImageRequest) -> pb.ImageRecord:
-    message = pb.ImageRecord(
-        image_id=record.image_id,
-        width=record.width,
-        height=record.height,
-        content_hash=record.content_hash,
-        payload_json=payload_to_json(record.payload),
-        entity_count=len(record.entities),
-        version=record.version,
-        updated=_timestamp(record.updated),
-        pixels=record.pixels if request.with_pixels else None,
-    )
-    if request.with_entities:
-        for index in range(len(record.entities)):
-            message.entities.append(_entity_to_message(record.entities, index, masks=request.with_masks))
-    if request.with_vectors:
-        message.vector.CopyFrom(vector_to_message(record.vectors[0], request.vector_form))
-        for entity, vector in zip(message.entities, record.vectors[1:], strict=False):
-            entity.vector.CopyFrom(vector_to_message(vector, request.vector_form))
-    return message
-
-
-def _entity_to_message(entities: Entities, index: int, *, masks: bool) -> types_pb2.Entity:
-    x0, y0, x1, y1 = (float(value) for value in entities.boxes[index])
-    message = types_pb2.Entity(
-        index=index,
-        box=types_pb2.Box(x0=x0, y0=y0, x1=x1, y1=y1),
-        area=float(entities.areas[index]),
-        objectness=float(entities.objectness[index]),
-        label=entities.labels[index],
-        label_source=LABEL_SOURCES[entities.label_sources[index]],
-    )
-    if masks:
-        message.mask.CopyFrom(mask_to_message(entities.masks[index]))
-    return message
-
-
-def _listing_to_message(listing: ImageListing) -> pb.ImageSummary:
-    return pb.ImageSummary(
-        image_id=listing.image_id,
-        width=listing.width,
-        height=listing.height,
-        content_hash=listing.content_hash,
-        entity_count=listing.entities,
-        version=listing.version,
-        updated=_timestamp(listing.updated),
-    )
-
-
-def _timestamp(text: str) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromJsonString(text)
-    return timestamp

@@ -6,12 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from regionsearch.collection import Collection
-from regionsearch.errors import CollectionNotFound, ImageNotFound, InvalidRequest
+from regionsearch.collection.records import Durability
+from regionsearch.errors import CollectionNotFound, ImageNotFound, InvalidRequest, RegionSearchError
 from regionsearch.serving.backend import Backend
+from regionsearch.v1 import types_pb2
 
 DEFAULT_PAGE = 100
 MAX_PAGE = 1_000
 NAMES_SHOWN = 5
+DURABILITIES: dict[int, Durability] = {
+    types_pb2.DURABILITY_UNSPECIFIED: "synced",
+    types_pb2.DURABILITY_SYNCED: "synced",
+    types_pb2.DURABILITY_BUFFERED: "buffered",
+}
 
 
 def required(value: str, field: str) -> str:
@@ -42,6 +49,16 @@ def naming(backend: Backend, name: str, field: str) -> Iterator[None]:
             field=field,
             metadata={"collection": name},
         ) from error
+
+
+@contextmanager
+def blaming(field: str) -> Iterator[None]:
+    """Errors raised inside name this field of the request."""
+    try:
+        yield
+    except RegionSearchError as error:
+        error.field = field
+        raise
 
 
 @contextmanager

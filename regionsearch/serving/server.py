@@ -17,6 +17,8 @@ from regionsearch.serving.backend import Backend
 from regionsearch.serving.calls import IDLE_SECONDS, CallInterceptor
 from regionsearch.serving.collection_service import CollectionServicer
 from regionsearch.serving.image_service import ImageServicer
+from regionsearch.serving.operation_service import OperationServicer
+from regionsearch.serving.operations import Operations
 from regionsearch.serving.search_service import SearchServicer
 from regionsearch.serving.server_service import ServerServicer
 from regionsearch.v1 import (
@@ -36,12 +38,15 @@ the limit, with a reason and a delay, where gRPC by itself would only say no."""
 CLIENT_PING_SECONDS = 20
 """Clients may send keepalive pings this often; the default of five minutes would cut off those that
 wait for a long upload."""
+OPERATION_SECONDS = 10.0
+"""How long the end waits for operations at least: what they hold cannot be closed under them."""
 SERVICES = tuple(
     module.DESCRIPTOR.services_by_name[name].full_name
     for module, name in (
         (collections_pb2, "CollectionService"),
         (images_pb2, "ImageService"),
         (search_pb2, "SearchService"),
+        (operations_pb2, "OperationService"),
         (operations_pb2, "ServerService"),
     )
 )
@@ -76,14 +81,17 @@ class Server:
             raise FailedPrecondition(f"cannot listen on {address}: {error}") from error
         self.address = Address(address.host, port)
         self._health: Any = health.HealthServicer()
+        self._operations: Operations | None = None
 
     def start(self, backend: Backend) -> None:
         """Answers calls from now on."""
         server = self._server
+        self._operations = backend.operations
         services: tuple[tuple[Callable[..., None], object], ...] = (
             (collections_pb2_grpc.add_CollectionServiceServicer_to_server, CollectionServicer(backend)),
             (images_pb2_grpc.add_ImageServiceServicer_to_server, ImageServicer(backend)),
             (search_pb2_grpc.add_SearchServiceServicer_to_server, SearchServicer(backend)),
+            (operations_pb2_grpc.add_OperationServiceServicer_to_server, OperationServicer(backend)),
             (operations_pb2_grpc.add_ServerServiceServicer_to_server, ServerServicer(backend)),
             (health_pb2_grpc.add_HealthServicer_to_server, self._health),
         )
@@ -95,10 +103,14 @@ class Server:
         server.start()
 
     def stop(self, grace_seconds: float) -> None:
-        """Takes no new calls, lets those in flight finish for so long, cancels the others.
+        """Takes no new calls, lets those in flight finish for so long, cancels the others. Operations are
+        cancelled at once, and have as long to leave nothing half done, OPERATION_SECONDS at least.
 
         Returns when no call's code runs any more, so that what it uses can be closed.
         """
         self._health.enter_graceful_shutdown()
-        self._server.stop(grace_seconds).wait()
+        stopped = self._server.stop(grace_seconds)
+        if self._operations is not None:
+            self._operations.stop(max(grace_seconds, OPERATION_SECONDS))
+        stopped.wait()
         self._pool.shutdown(wait=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import grpc
 
 from regionsearch import __version__
+from regionsearch.models.precomputed import KIND as PRECOMPUTED
 from regionsearch.models.registry import DEFAULT_EMBEDDER, DEFAULT_SEGMENTER, EMBEDDERS, SEGMENTERS
 from regionsearch.serving.backend import Backend
+from regionsearch.serving.record_uploads import RECORDS_AT_ONCE
 from regionsearch.v1 import operations_pb2 as pb
 from regionsearch.v1 import operations_pb2_grpc
 
@@ -21,10 +23,11 @@ class ServerServicer(operations_pb2_grpc.ServerServiceServicer):
         limits = self._backend.limits
         return pb.GetServerInfoResponse(
             version=__version__,
-            embedders=sorted(EMBEDDERS),
-            segmenters=sorted(SEGMENTERS),
+            embedders=sorted(EMBEDDERS.keys() - {PRECOMPUTED}),
+            segmenters=sorted(SEGMENTERS.keys() - {PRECOMPUTED}),
             default_embedder=DEFAULT_EMBEDDER,
             default_segmenter=DEFAULT_SEGMENTER,
+            snapshots=self._backend.snapshots is not None,
             limits=pb.Limits(
                 image_megapixels=limits.image_megapixels,
                 image_bytes=limits.image_bytes,
@@ -35,6 +38,7 @@ class ServerServicer(operations_pb2_grpc.ServerServiceServicer):
                 candidates=limits.candidates,
                 batch_queries=limits.batch_queries,
                 batch_images=limits.batch_images,
+                batch_records=RECORDS_AT_ONCE,
                 message_bytes=limits.message_bytes,
                 concurrent_calls=limits.concurrent_calls,
             ),

@@ -17,14 +17,17 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from regionsearch.errors import (
+    AliasNotFound,
     CollectionNotFound,
     ImageNotFound,
     ModelNotFound,
     NotFound,
+    OperationNotFound,
     Overloaded,
     RegionSearchError,
+    SnapshotNotFound,
 )
-from regionsearch.v1 import search_pb2
+from regionsearch.v1 import operations_pb2, search_pb2
 
 ERROR_DOMAIN = "regionsearch"
 _LOG = logging.getLogger("regionsearch.serving")
@@ -37,20 +40,23 @@ _FIELD_BYTES = 200
 _METADATA_ENTRIES = 6
 
 _RESOURCE_TYPES: dict[type[NotFound], str] = {
+    AliasNotFound: "alias",
     CollectionNotFound: "collection",
     ImageNotFound: "image",
     ModelNotFound: "model",
+    OperationNotFound: "operation",
+    SnapshotNotFound: "snapshot",
 }
 
 
 def status_of(error: BaseException) -> status_pb2.Status:
     """The status that carries this error; an unexpected one is logged with its traceback."""
-    return _status_of_known(_told(error))
+    return _status_of_known(told(error))
 
 
 def batch_error_of(error: Exception) -> search_pb2.BatchSearchError:
     """The same for one question of several: code, message, reason and field."""
-    error = _told(error)
+    error = told(error)
     return search_pb2.BatchSearchError(
         code=grpc.StatusCode[error.grpc_status].value[0],
         message=shortened(error.message, _MESSAGE_BYTES),
@@ -59,7 +65,17 @@ def batch_error_of(error: Exception) -> search_pb2.BatchSearchError:
     )
 
 
-def _told(error: BaseException) -> RegionSearchError:
+def operation_error_of(error: RegionSearchError) -> operations_pb2.OperationError:
+    """The same for an operation that failed: code, message, reason and field."""
+    return operations_pb2.OperationError(
+        code=grpc.StatusCode[error.grpc_status].value[0],
+        message=shortened(error.message, _MESSAGE_BYTES),
+        reason=error.reason,
+        field=shortened(error.field or "", _FIELD_BYTES),
+    )
+
+
+def told(error: BaseException) -> RegionSearchError:
     """What a client is told of it: the error, or for a fault of ours the number under which it is logged."""
     if isinstance(error, RegionSearchError):
         return error

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import grpc
 
 from regionsearch.collection import Collection
-from regionsearch.collection.records import MAX_PAYLOAD_BYTES
+from regionsearch.collection.records import MAX_PAYLOAD_BYTES, Durability
 from regionsearch.collection.validation import MAX_PAYLOAD_DEPTH, check_image_id
 from regionsearch.config import Limits
 from regionsearch.errors import InvalidImage, InvalidRecord, InvalidRequest, RegionSearchError
 from regionsearch.images import content_hash
-from regionsearch.ingest import EncodedImage, upsert_images
+from regionsearch.ingest import EncodedImage, WriteTerms, upsert_images
 from regionsearch.serving.backend import Backend
 from regionsearch.serving.calls import check_alive
 from regionsearch.serving.status import shortened
@@ -37,7 +37,13 @@ class BatchOutcome:
     entities: int = 0
 
 
-Placed = tuple[int, EncodedImage]
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A picture, its place in the call, and the version that its image must have (None: any)."""
+
+    place: int
+    image: EncodedImage
+    if_version: int | None
 
 
 def bring_in(
@@ -45,6 +51,9 @@ def bring_in(
     collection: Collection,
     uploads: Iterable[pb.ImageUpload],
     context: grpc.ServicerContext,
+    *,
+    idempotency_key: str = "",
+    durability: Durability = "synced",
 ) -> Iterator[BatchOutcome]:
     """Stores the pictures as they come, and says after each batch what became of it.
 
@@ -55,12 +64,17 @@ def bring_in(
     pipeline = backend.pipeline(collection)
 
     def stored(batch: list[Placed], waiting: grpc.ServicerContext | None) -> BatchOutcome:
+        terms = WriteTerms(
+            {each.image.image_id: each.if_version for each in batch if each.if_version is not None},
+            f"{idempotency_key}/{batch[0].place}" if idempotency_key else "",
+            durability,
+        )
         # Models run for one call at a time, so that searches beside an upload keep their cores.
         with backend.ingest.turn(waiting):
-            outcome = upsert_images(collection, pipeline, [image for _, image in batch])
+            outcome = upsert_images(collection, pipeline, [each.image for each in batch], terms)
             # Whoever doubles a collection pays for its new statistics, not the next one who searches.
             backend.refresh(collection)
-        places = {image.image_id: place for place, image in batch}
+        places = {each.image.image_id: each.place for each in batch}
         return BatchOutcome(
             upserted=sorted(
                 (
@@ -75,8 +89,7 @@ def bring_in(
                 key=lambda image: image.position,
             ),
             failures=[
-                # Ids, payloads and sizes were judged before: what the pipeline refuses is a picture.
-                failure_message(failure.source, places[failure.source], InvalidImage.reason, failure.reason)
+                failure_message(failure.source, places[failure.source], failure.kind, failure.reason)
                 for failure in outcome.failures
             ],
             entities=outcome.entities,
@@ -110,11 +123,12 @@ def _in_batches(
             yield BatchOutcome([], [failure_message(upload.image_id, place, error.reason, error.message)])
             continue
         # Two pictures with one id never share a batch: the later one replaces the earlier.
-        repeated = any(image.image_id == other.image_id for _, other in batch)
+        repeated = any(image.image_id == other.image.image_id for other in batch)
         if batch and (repeated or len(batch) == BATCH_IMAGES or held + len(image.data) > BATCH_BYTES):
             yield stored(batch, context)
             batch, held = [], 0
-        batch.append((place, image))
+        if_version = upload.if_version if upload.HasField("if_version") else None
+        batch.append(Placed(place, image, if_version))
         held += len(image.data)
     if batch:
         # Pictures that arrived whole are kept, even when the caller is gone. gRPC may end a stream that broke

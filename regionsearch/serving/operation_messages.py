@@ -1,0 +1,69 @@
+"""Operations as messages of the contract."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from regionsearch.serving.operations import Kind, Operation, Outcome, SnapshotFacts, State
+from regionsearch.serving.status import operation_error_of
+from regionsearch.v1 import operations_pb2 as pb
+from regionsearch.v1 import types_pb2
+
+KINDS: dict[Kind, pb.OperationKind] = {
+    "update": pb.OPERATION_KIND_UPDATE,
+    "seal": pb.OPERATION_KIND_SEAL,
+    "compact": pb.OPERATION_KIND_COMPACT,
+    "snapshot": pb.OPERATION_KIND_SNAPSHOT,
+    "restore": pb.OPERATION_KIND_RESTORE,
+    "delete_matching": pb.OPERATION_KIND_DELETE_MATCHING,
+    "purge": pb.OPERATION_KIND_PURGE,
+}
+STATES: dict[State, pb.OperationState] = {
+    "waiting": pb.OPERATION_STATE_WAITING,
+    "running": pb.OPERATION_STATE_RUNNING,
+    "succeeded": pb.OPERATION_STATE_SUCCEEDED,
+    "failed": pb.OPERATION_STATE_FAILED,
+    "cancelled": pb.OPERATION_STATE_CANCELLED,
+}
+
+
+def operation_to_message(operation: Operation) -> pb.Operation:
+    return pb.Operation(
+        id=operation.id,
+        collection=operation.collection,
+        kind=KINDS[operation.kind],
+        state=STATES[operation.state],
+        progress=operation.progress,
+        result=None if operation.outcome is None else _outcome_to_message(operation.outcome),
+        error=None if operation.error is None else operation_error_of(operation.error),
+        created=_moment(operation.created),
+        started=_moment(operation.started),
+        finished=_moment(operation.finished),
+    )
+
+
+def snapshot_to_message(facts: SnapshotFacts) -> types_pb2.Snapshot:
+    return types_pb2.Snapshot(
+        name=facts.name,
+        collection=facts.collection,
+        images=facts.images,
+        entities=facts.entities,
+        bytes=facts.bytes,
+        generation=facts.generation,
+        created=_moment(facts.created),
+    )
+
+
+def _outcome_to_message(outcome: Outcome) -> pb.OperationResult:
+    snapshot = None if outcome.snapshot is None else snapshot_to_message(outcome.snapshot)
+    return pb.OperationResult(images=outcome.images, snapshot=snapshot, notes=outcome.notes)
+
+
+def _moment(when: datetime | None) -> Timestamp | None:
+    if when is None:
+        return None
+    made = Timestamp()
+    made.FromDatetime(when)
+    return made
