@@ -128,8 +128,9 @@ def _batches(
             continue
         batch: list[tuple[str, bytes, bytes]] = []
         size = 0
-        for database, key, value in rows_of(row_file(snapshot, entry), named(snapshot.path)):
-            new_key, new_value = placed(database, key, value, number)
+        where = f"{named(snapshot.path)}: '{entry.name}'"
+        for database, key, value in rows_of(row_file(snapshot, entry), where):
+            new_key, new_value = placed(where, database, key, value, number)
             batch.append((database, new_key, new_value))
             size += len(new_value)
             if size >= _BATCH_BYTES:

@@ -81,10 +81,16 @@ _KEY_BYTES = {
 """Fewest and most that a key of each sub-database has behind the collection's number."""
 
 
-def placed(database: str, key: bytes, value: Buffer, number: int) -> tuple[bytes, bytes]:
-    """Key and value that a row of a snapshot has in the collection of this number. Raises DataLoss."""
+def placed(where: str, database: str, key: bytes, value: Buffer, number: int) -> tuple[bytes, bytes]:
+    """Key and value that a row of a snapshot has in the collection of this number.
+
+    where: names the snapshot in errors. Raises DataLoss.
+    """
     new_key = _COLLECTION.pack(number) + key
-    return new_key, rebound(database, value, _NOWHERE + key, new_key)
+    try:
+        return new_key, rebound(database, value, _NOWHERE + key, new_key)
+    except DataLoss as error:
+        raise DataLoss(f"{where}: row {key.hex()} of '{database}': {error.message}") from error
 
 
 class RowFile:

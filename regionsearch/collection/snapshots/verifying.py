@@ -113,7 +113,7 @@ def _faults(
         if entry.holds_rows:
             where = f"{named(source.path)}: '{entry.name}'"
             for database, key, value in rows_of(row_file(source, entry), where):
-                placed(database, key, value, _ANYWHERE)
+                placed(where, database, key, value, _ANYWHERE)
                 rows[database] += 1
             going.on(entry.size)
         else:
