@@ -3,6 +3,7 @@
 from regionsearch.filters.expression import (
     EVERYTHING,
     And,
+    Boolean,
     Comparison,
     Condition,
     Expression,
@@ -27,6 +28,7 @@ __all__ = [
     "MAX_FILTER_LENGTH",
     "MAX_IN_VALUES",
     "And",
+    "Boolean",
     "Comparison",
     "Condition",
     "Expression",

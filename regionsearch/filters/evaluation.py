@@ -17,12 +17,11 @@ Cost = Literal[0, 1, 2]
 
 
 class ImageColumns(Protocol):
-    """What is known of m images and their n entities.
+    """What is known of m images and their n entities."""
 
-    starts: (m + 1,) int64, where the entities of each image begin, and n.
-    """
-
-    starts: NDArray[np.int64]
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """(m + 1,): where the entities of each image begin, and n."""
 
     def cost(self, condition: Condition) -> Cost: ...
 

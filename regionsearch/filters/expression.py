@@ -45,7 +45,14 @@ class Instant:
     microseconds: int
 
 
-Value = Text | Prefix | Instant | bool | int | float
+@dataclass(frozen=True, slots=True)
+class Boolean:
+    """Not Python's own, which equals 0 or 1: equal expressions must mean the same."""
+
+    value: bool
+
+
+Value = Text | Prefix | Instant | Boolean | int | float
 """What a field is compared with."""
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from regionsearch.filters.expression import (
     And,
+    Boolean,
     Comparison,
     Expression,
     Field,
@@ -131,8 +132,8 @@ def equals(value: Any, wanted: Value) -> bool:
     """Whether a value of a field is what a filter names. Numbers are compared exactly, whatever their
     kind; texts by code points, case counts; times as instants."""
     match wanted:
-        case bool():
-            return isinstance(value, bool) and value == wanted
+        case Boolean(flag):
+            return isinstance(value, bool) and value == flag
         case int() | float():
             return _is_number(value) and bool(value == wanted)
         case Prefix(start):
@@ -153,7 +154,7 @@ def _compares(value: Any, sign: str, wanted: Value) -> bool:
         return has_key or equals(value, wanted)
     order = ORDER[sign]
     match wanted:
-        case bool() | Prefix():
+        case Boolean() | Prefix():
             raise ValueError(f"{wanted} has no order")
         case int() | float():
             return _is_number(value) and bool(order(value, wanted))

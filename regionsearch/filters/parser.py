@@ -11,6 +11,7 @@ from regionsearch.errors import InvalidFilter
 from regionsearch.filters.expression import (
     EVERYTHING,
     And,
+    Boolean,
     Comparison,
     Condition,
     Expression,
@@ -243,8 +244,8 @@ class _Parser:
             return value
         fits = {
             "text": isinstance(value, Text | Prefix),
-            "whole": isinstance(value, int | float) and not isinstance(value, bool),
-            "fraction": isinstance(value, int | float) and not isinstance(value, bool),
+            "whole": isinstance(value, int | float),
+            "fraction": isinstance(value, int | float),
             "time": isinstance(value, Instant) or (isinstance(value, Text) and value.instant is not None),
         }[known.type]
         if not fits:
@@ -272,7 +273,7 @@ class _Parser:
             return self._number(token)
         if token.kind == "name":
             if token.value in ("true", "false"):
-                return token.value == "true"
+                return Boolean(token.value == "true")
             if token.value in ("null", "None", "NULL"):
                 raise self._refusal(token, "null counts as missing: ask NOT field:* instead", _EXPECTED_VALUE)
             if token.value.lower() in ("true", "false"):
@@ -306,8 +307,10 @@ class _Parser:
     ) -> None:
         if operator not in ("<", "<=", ">", ">="):
             return
-        if isinstance(value, bool):
-            raise self._refusal(place, f"true and false have no order; expected = or != before {value}", "=")
+        if isinstance(value, Boolean):
+            raise self._refusal(
+                place, f"true and false have no order: {operator} does not take them", "= or !="
+            )
         if isinstance(value, Prefix):
             raise self._refusal(
                 place, f"a prefix has no order: {operator} takes no *; write \\* for a star", "= or !="

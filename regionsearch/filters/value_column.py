@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.filters.expression import (
+    Boolean,
     Comparison,
     Condition,
     Instant,
@@ -156,8 +157,8 @@ class ValueColumn:
 
     def _equal(self, value: Value) -> NDArray[np.bool_]:
         """(v,) bool."""
-        if isinstance(value, bool):
-            return self._in_bits(int(value), int(value) + 1, BOOLEAN)
+        if isinstance(value, Boolean):
+            return self._in_bits(int(value.value), int(value.value) + 1, BOOLEAN)
         if isinstance(value, Prefix):
             return self._in_bits(*self.texts.places_with_prefix(value.text), TEXT)
         return self._compared("=", value)
@@ -171,7 +172,7 @@ class ValueColumn:
 
     def _compared(self, sign: str, value: Value) -> NDArray[np.bool_]:
         """(v,) bool: values that are `sign` value (= < <= > >=)."""
-        if isinstance(value, Prefix | bool):
+        if isinstance(value, Prefix | Boolean):
             raise ValueError(f"{value} has no order")
         if isinstance(value, int | float):
             return self._numbers(sign, value)
