@@ -52,9 +52,6 @@ def _failure(owner: str, count: int, first: BaseException) -> RegionSearchError:
     text = first.message if isinstance(first, RegionSearchError) else repr(first)
     many = "1 buffered write" if count == 1 else f"{count:,} buffered writes"
     kind = type(first) if isinstance(first, RegionSearchError) else RegionSearchError
-    failure = kind(
-        f"collection '{owner}': {many} failed after being acknowledged, and nothing of them was kept; "
-        f"the first: {text}"
-    )
+    failure = kind(f"collection '{owner}': {many} failed after being acknowledged; the first: {text}")
     failure.__cause__ = first
     return failure

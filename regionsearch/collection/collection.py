@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from regionsearch.collection.candidates import Candidates
 from regionsearch.collection.catalog import CollectionRows
 from regionsearch.collection.environment import Environment
+from regionsearch.collection.fields.filtering import Filtering
+from regionsearch.collection.fields.matching import MatchCount, Matching
+from regionsearch.collection.fill_level import fill_warning
 from regionsearch.collection.group_commit import GroupCommit
 from regionsearch.collection.index import image_numbers, ordinals
 from regionsearch.collection.reads import CollectionReads
@@ -47,6 +50,7 @@ class Collection:
         self._arms = SearchArms(
             environment, self._rows, spec.embedder.dimension, is_writer=writer is not None
         )
+        self._filtering = Filtering(environment, self._rows, self._arms.current)
         replaced = ReplacedImages()
         self._reads = CollectionReads(environment, self._rows, spec, replaced)
         self._writes = CollectionWrites(environment, self._rows, spec, writer, self._arms, replaced)
@@ -69,6 +73,10 @@ class Collection:
     def stats(self) -> CollectionStats:
         with self._environment.transaction() as transaction:
             counters = self._rows.counters(transaction)
+        fill = self._environment.fill()
+        failed = self._writes.failed_buffered_writes()
+        warnings = [fill_warning(self._environment, fill)]
+        warnings.append(f"{failed:,} buffered writes failed after being acknowledged" if failed else "")
         return CollectionStats(
             name=self._spec.name,
             images=counters.images,
@@ -76,6 +84,8 @@ class Collection:
             dimension=self._spec.embedder.dimension,
             bytes=counters.stored_bytes,
             generation=counters.generation,
+            fill=fill,
+            warnings=tuple(warning for warning in warnings if warning),
         )
 
     # writes (each returns when the LMDB transaction is on disk and the rows are searchable, or, with
@@ -243,17 +253,35 @@ class Collection:
         """Builds the indexes now, so that the first search need not."""
         self._arms.current()
 
-    def search(self, vector: NDArray[np.float32], k: int) -> Neighbours:
+    def matching(self, where: str) -> Matching:
+        """What satisfies a filter (docs/filters.md) now, all of it when it is blank.
+
+        Raises InvalidFilter, DataLoss when a record that had to be read is damaged.
+        """
+        return self._filtering.matching(where)
+
+    def count(self, where: str = "") -> MatchCount:
+        """How many images and entities satisfy a filter, exactly. Raises as `matching`."""
+        return self._filtering.matching(where).count
+
+    def search(self, vector: NDArray[np.float32], k: int, matching: Matching | None = None) -> Neighbours:
         """Entity arm. vector: (d,) float32, finite; similarities are cosines when it has unit length.
 
+        matching: only what it lets through, of the view that it was made for, which is the one searched.
         Fewer than k when there are fewer. Raises InvalidRequest, ModelUnavailable (no FAISS).
         """
-        ids, similarities = self._arms.current().search("entities", self._checked_query(vector, k), k)
+        checked = self._checked_query(vector, k)
+        view = self._arms.current() if matching is None else matching.view
+        ids, similarities = view.search("entities", checked, k, matching)
         return Neighbours(image_numbers(ids), ordinals(ids), similarities)
 
-    def search_images(self, vector: NDArray[np.float32], k: int) -> Neighbours:
+    def search_images(
+        self, vector: NDArray[np.float32], k: int, matching: Matching | None = None
+    ) -> Neighbours:
         """Global arm, as `search`."""
-        ids, similarities = self._arms.current().search("images", self._checked_query(vector, k), k)
+        checked = self._checked_query(vector, k)
+        view = self._arms.current() if matching is None else matching.view
+        ids, similarities = view.search("images", checked, k, matching)
         return Neighbours(image_numbers(ids), np.zeros_like(ids), similarities)
 
     def _checked_query(self, vector: NDArray[np.float32], k: int) -> NDArray[np.float32]:

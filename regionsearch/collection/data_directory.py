@@ -23,8 +23,9 @@ from regionsearch.collection.catalog import (
     sweep_dropped,
 )
 from regionsearch.collection.collection import Collection
-from regionsearch.collection.directory_layout import open_directory
+from regionsearch.collection.directory_layout import close_directory, open_directory
 from regionsearch.collection.environment import DEFAULT_MAP_SIZE, Environment
+from regionsearch.collection.fields.field_rows import FieldRows
 from regionsearch.collection.group_commit import GroupCommit
 from regionsearch.collection.records import CollectionSpec
 from regionsearch.collection.segment_folders import remove_segment_files
@@ -38,7 +39,7 @@ from regionsearch.collection.spec_rows import (
 )
 from regionsearch.collection.steps import reached
 from regionsearch.collection.validation import check_spec
-from regionsearch.errors import CollectionNotFound, FailedPrecondition, ReadOnly
+from regionsearch.errors import CollectionNotFound, FailedPrecondition, ReadOnly, RegionSearchError
 
 _SWEEP_ROWS = 2_000
 """Rows deleted in one transaction while a dropped collection is freed."""
@@ -113,7 +114,9 @@ class DataDirectory:
         def apply(transaction: Any) -> tuple[None, None]:
             refuse_taken_name(self._environment, transaction, spec.name)
             number = take_number(self._environment, transaction)
-            CollectionRows(self._environment, spec.name, number).put_counters(transaction, Counters())
+            rows = CollectionRows(self._environment, spec.name, number)
+            rows.put_counters(transaction, Counters())
+            FieldRows(self._environment, rows).declare(transaction, spec.indexed_fields)
             put_spec(self._environment, transaction, spec, number)
             return None, None
 
@@ -235,7 +238,8 @@ class DataDirectory:
     def close(self) -> None:
         """Finishes the writes that were submitted, waits for reads under way, lets go of the lock.
 
-        May be called again; everything else then raises FailedPrecondition.
+        May be called again; everything else then raises FailedPrecondition. Raises, at the end, what
+        buffered writes failed with since the last `flush` of their collection.
         """
         with self._opening:
             if self._closed:
@@ -243,9 +247,9 @@ class DataDirectory:
             self._closed = True
         if self._writer is not None:
             self._writer.close()
-        self._environment.close()
-        if self._lock is not None:
-            self._lock.release()
+        close_directory(self._path, self._environment, self._lock)
+        if self._writer is not None:
+            self._writer.failures.tell_all()
 
     def __enter__(self) -> Self:
         return self
@@ -253,7 +257,12 @@ class DataDirectory:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except RegionSearchError as failure:
+            if error is None:
+                raise
+            error.add_note(failure.message)  # that error is on its way out already
 
     def finish_drops(self) -> None:
         """Frees what dropped collections left: their files, then their rows, piece by piece."""

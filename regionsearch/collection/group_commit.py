@@ -12,6 +12,7 @@ from typing import Any
 
 from regionsearch.collection.buffered_failures import BufferedFailures
 from regionsearch.collection.environment import Environment
+from regionsearch.collection.fill_level import FillWatch
 from regionsearch.errors import DataLoss, FailedPrecondition, RegionSearchError, StorageFull
 
 GROUP_BYTES = 64 << 20
@@ -71,6 +72,7 @@ class GroupCommit:
         self._buffered_bytes = 0
         self._buffered_requests = 0
         self._room = threading.Condition()
+        self._fill = FillWatch(environment)
         self.failures = BufferedFailures()
         self.commits = 0
         """Committed transactions."""
@@ -138,6 +140,7 @@ class GroupCommit:
     def _run(self) -> None:
         while (group := self._next_group()) is not None:
             self._commit(group)
+            self._fill.look()
 
     def _next_group(self) -> list[_Request] | None:
         request = self._waiting.get()
