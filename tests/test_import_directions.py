@@ -21,12 +21,13 @@ LOWEST_LAYER = {
     "entities": {"errors", "regions", "run_length"},
 }
 
-STORED = VALUES | {"models", "collection"}
+STORED = VALUES | {"filters", "models", "collection"}
 MAY_USE: dict[str, set[str]] = {
     **LOWEST_LAYER,
     "config": {"errors"},
     "models": VALUES,
-    "collection": VALUES,
+    "filters": {"errors"},
+    "collection": VALUES | {"filters"},
     "ingest": STORED | {"config"},
     "search": STORED | {"ingest", "config"},
     "evaluation": STORED | {"ingest", "search", "config"},

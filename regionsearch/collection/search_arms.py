@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from regionsearch.collection.catalog import CollectionRows
 from regionsearch.collection.environment import Environment
+from regionsearch.collection.fields.field_columns import FieldChange
+from regionsearch.collection.fields.field_rows import FieldRows
 from regionsearch.collection.record_layout import vectors_of, verify
 from regionsearch.collection.segments.entity_columns import EntityColumns
 from regionsearch.collection.segments.fresh_rows import FreshRows
@@ -29,12 +31,13 @@ _log = logging.getLogger(__name__)
 @dataclass(frozen=True, eq=False)
 class Change:
     """What one committed write did. added: (image number, its (1 + n, d) vectors), ascending.
-    columns: of the n entities of each of those."""
+    columns: of the n entities of each of those. fields: what it did to the columns of payloads."""
 
     generation: int
     buried: Sequence[int] = ()
     added: Sequence[tuple[int, NDArray[np.float32]]] = ()
     columns: Sequence[EntityColumns] = ()
+    fields: FieldChange | None = None
 
 
 @dataclass(eq=False)
@@ -62,6 +65,7 @@ class SearchArms:
     ) -> None:
         self._environment = environment
         self._rows = rows
+        self._field_rows = FieldRows(environment, rows)
         self._dimension = dimension
         self._is_writer = is_writer
         self._state: _State | None = None
@@ -98,7 +102,9 @@ class SearchArms:
                 state.damaged.difference_update(change.buried)
                 if change.added:
                     state.last_number = change.added[-1][0]
-                state.view = View((part,), change.generation)
+                state.view = View(
+                    (part,), change.generation, fields=state.view.fields.changed(change.fields)
+                )
             except BaseException:
                 # The records are right; the next search builds the view from them again.
                 self._state = None
@@ -125,7 +131,8 @@ class SearchArms:
         state.damaged.difference_update(gone.tolist())
         state.last_number = max(state.last_number, counters.next_number - 1)
         # Once, at the end, so that a replaced image is never missing, nor there twice.
-        state.view = View((part,), counters.generation)
+        fields = self._field_rows.load(transaction, state.view.fields)
+        state.view = View((part,), counters.generation, fields=fields)
 
     def _verified(
         self, transaction: Any, first: int, damaged: set[int]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regionsearch.collection.fields.declared_fields import check_indexed_fields
 from regionsearch.collection.record_layout import encode_payload
 from regionsearch.collection.records import (
     MAX_COLLECTION_NAME,
@@ -53,6 +54,7 @@ def check_spec(spec: CollectionSpec) -> None:
             f"pixels must be one of {', '.join(_PIXELS_KEPT)}, not {spec.pixels!r}",
             field="collection.pixels",
         )
+    check_indexed_fields(spec.indexed_fields)
     if not 1 <= spec.entity_limit <= MAX_ENTITY_LIMIT:
         raise InvalidRequest(
             f"entity_limit is {spec.entity_limit}, outside 1 to {MAX_ENTITY_LIMIT}",

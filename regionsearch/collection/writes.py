@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from regionsearch.collection.catalog import CollectionRows, EncodedRecord
 from regionsearch.collection.changed_payloads import ChangedPayloads
 from regionsearch.collection.environment import Environment
+from regionsearch.collection.fields.field_rows import FieldRows
 from regionsearch.collection.group_commit import GroupCommit, Publish
 from regionsearch.collection.idempotency import OnceOnly, StoredResults, check_key, digest_of
 from regionsearch.collection.merge_patch import merged
@@ -46,6 +47,7 @@ class CollectionWrites:
         self._writer = writer
         self._arms = arms
         self._replaced = replaced
+        self._fields = FieldRows(environment, rows)
         self._results = StoredResults(environment, rows.number)
         self.changed_payloads = ChangedPayloads()
 
@@ -78,15 +80,17 @@ class CollectionWrites:
                 if old is not None:
                     buried.append((old.number, image_id))
             self._replaced.remember(buried)
+            gone = [number for number, _ in buried]
+            given = zip((number for number, _ in added), payloads, strict=True)
+            fields = self._fields.write(transaction, added=given, buried=gone)
             generation = self._rows.commit_counters(transaction, counters)
             self._environment.keep_room(transaction)
-            change = Change(generation, [number for number, _ in buried], added, columns)
+            change = Change(generation, gone, added, columns, fields)
             return results, lambda: self._arms.publish(change)
 
-        columns = [
-            EntityColumns.of(record.entities, record.width, record.height)
-            for record in {record.image_id: record for record in records}.values()
-        ]
+        last = {record.image_id: record for record in records}.values()
+        payloads = [record.payload for record in last]
+        columns = [EntityColumns.of(record.entities, record.width, record.height) for record in last]
         size = sum(len(each.body) + len(each.pixels or b"") for each in encoded.values())
         digest = digest_of("upsert", _parts(encoded.values(), expected)) if idempotency_key else b""
         results = self._perform(apply, size, durability, idempotency_key, digest)
@@ -123,10 +127,13 @@ class CollectionWrites:
                 coded = check_payload(image_id, merged(stored, payload))
             updated = time.time_ns() // 1_000
             row, counters = self._rows.put_payload(transaction, image_id, row, coded, counters, updated)
+            now = json.loads(coded) if coded else {}
+            fields = self._fields.write(transaction, added=[(row.number, now)])
             generation = self._rows.commit_counters(transaction, counters)
             self.changed_payloads.remember(row.number, generation)
             self._environment.keep_room(transaction)
-            return [row.number, row.version, False], lambda: self._arms.publish(Change(generation))
+            change = Change(generation, fields=fields)
+            return [row.number, row.version, False], lambda: self._arms.publish(change)
 
         parts = [image_id.encode(), given, b"merge" if merge else b"", *_versions_parts(expected)]
         digest = digest_of("update_payload", parts) if idempotency_key else b""
@@ -182,8 +189,10 @@ class CollectionWrites:
                 buried.append(row.number)
         if not buried:
             return 0, None
+        fields = self._fields.write(transaction, buried=buried)
         generation = self._rows.commit_counters(transaction, counters)
-        return len(buried), lambda: self._arms.publish(Change(generation, buried))
+        change = Change(generation, buried, fields=fields)
+        return len(buried), lambda: self._arms.publish(change)
 
     def bury_unchanged(
         self,
