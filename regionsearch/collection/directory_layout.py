@@ -2,6 +2,7 @@
 
 DIR/regionsearch.json    marker: this is a data directory, and of which format
 DIR/regionsearch.lock    the writer's lock
+DIR/regionsearch.stopped left by a writer that closed (integrity/clean_stop.py)
 DIR/catalog/             LMDB: data.mdb, lock.mdb
 
 The marker is written last, when the catalog is on disk with its own format number: without it, a
@@ -12,10 +13,23 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
+import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 from regionsearch.collection.environment import Environment
+from regionsearch.collection.integrity.clean_stop import (
+    remove_clean_stop,
+    stopped_cleanly,
+    sync_folder,
+    write_clean_stop,
+)
+from regionsearch.collection.integrity.examination import examine_catalog
+from regionsearch.collection.integrity.migration import FORMAT_KEY, MIGRATING, migrate
+from regionsearch.collection.integrity.problems import Problem
+from regionsearch.collection.steps import reached
 from regionsearch.collection.writer_lock import WriterLock
 from regionsearch.errors import (
     DataLoss,
@@ -30,11 +44,14 @@ FORMAT = 2
 MARKER = "regionsearch.json"
 LOCK = "regionsearch.lock"
 CATALOG = "catalog"
+DATA = "data.mdb"
+_OLD_FORMAT = 1
 _UNFINISHED_MARKER = MARKER + ".new"
 _KIND = "RegionSearch data directory"
-_FORMAT_KEY = b"format"
 _EMPTY_CATALOG_BYTES = 2 * 65_536
 """LMDB begins a file with two pages, of 64 KiB at the largest."""
+_NAMED_PROBLEMS = 3
+_log = logging.getLogger(__name__)
 
 
 def open_directory(path: Path, *, writable: bool, map_size: int) -> tuple[Environment, WriterLock | None]:
@@ -54,16 +71,24 @@ def _open_to_write(path: Path, map_size: int) -> tuple[Environment, WriterLock]:
     try:
         _refuse_strangers(path)  # again, now that no other process is creating one here
         marked = (path / MARKER).exists()
+        found: tuple[Problem, ...] = ()
+        old = False
         if marked:
-            _check_marker(path)
+            old = _check_marker(path, writable=True) == _OLD_FORMAT
             _check_catalog_is_there(path)
+            found = _examined(path)
         else:
             _remove_unfinished_catalog(path)
             (path / CATALOG).mkdir(exist_ok=True)
-        environment = Environment.open(path / CATALOG, writable=True, map_size=map_size, create=not marked)
+        create = old or not marked
+        if create:
+            remove_clean_stop(path)
+        environment = Environment.open(path / CATALOG, writable=True, map_size=map_size, create=create)
         try:
-            if marked:
+            environment.damaged = found
+            if marked and not old:
                 _check_format(environment, path)
+                remove_clean_stop(path)
             else:
                 _complete(environment, path)
         except BaseException:
@@ -82,8 +107,9 @@ def _open_to_read(path: Path, map_size: int) -> tuple[Environment, WriterLock | 
     _refuse_strangers(path)
     if not (path / MARKER).exists():
         raise NotADataDirectory(f"'{path}' is no data directory (yet): open it for writing to create one")
-    _check_marker(path)
+    _check_marker(path, writable=False)
     _check_catalog_is_there(path)
+    found = () if writer_is_at_work(path) else _examined(path)
     catalog = path / CATALOG
     # LMDB registers its readers in lock.mdb, so that a writer spares the pages they read.
     registers = _may_write(catalog / "lock.mdb" if (catalog / "lock.mdb").exists() else catalog)
@@ -91,6 +117,7 @@ def _open_to_read(path: Path, map_size: int) -> tuple[Environment, WriterLock | 
     try:
         environment = Environment.open(catalog, writable=False, map_size=map_size, lock=registers)
         try:
+            environment.damaged = environment.damaged or found
             _check_format(environment, path)
         except BaseException:
             environment.close()
@@ -100,6 +127,59 @@ def _open_to_read(path: Path, map_size: int) -> tuple[Environment, WriterLock | 
             lock.release()
         raise
     return environment, lock
+
+
+def close_directory(path: Path, environment: Environment, lock: WriterLock | None) -> None:
+    """Closes what `open_directory` opened. A writer leaves word behind that it stopped in good order."""
+    environment.close()
+    if lock is None:
+        return
+    if lock.excludes_others:
+        try:
+            write_clean_stop(path, path / CATALOG / DATA)
+        except (OSError, DataLoss) as error:
+            _log.warning("'%s' will be examined when it is opened again: %s", path, error)
+    lock.release()
+
+
+def writer_is_at_work(path: Path) -> bool:
+    """Whether a process holds the directory for writing, as far as its lock file tells: one on another host
+    counts as living. Never takes the lock, which would refuse a writer that begins this moment."""
+    try:
+        holder = (path / LOCK).read_text("utf-8", "replace").split()
+    except OSError:
+        return False
+    if len(holder) != 4 or not holder[1].isdigit():
+        return False
+    return holder[3] != socket.gethostname() or Path(f"/proc/{holder[1]}").exists()
+
+
+def _examined(path: Path) -> tuple[Problem, ...]:
+    """Damage that is no reason to refuse the directory; nothing is looked at after a clean stop.
+
+    Raises DataLoss, naming what is wrong, what it costs and what to do.
+    """
+    data = path / CATALOG / DATA
+    if stopped_cleanly(path, data):
+        return ()
+    problems = examine_catalog(data, thorough=False).problems
+    stopping = [problem for problem in problems if problem.stops]
+    if stopping:
+        mended = all(problem.repair == "repair" for problem in stopping)
+        raise DataLoss(
+            f"data directory '{path}' was not closed by its last writer, and its catalog is damaged: "
+            f"{_first(stopping)}. "
+            + ("`regionsearch verify --repair` mends it" if mended else "Restore a snapshot")
+            + "; `regionsearch verify` tells all that is wrong"
+        )
+    for problem in problems:
+        _log.error("data directory '%s': %s", path, problem)
+    return problems
+
+
+def _first(problems: Sequence[Problem]) -> str:
+    some = "; ".join(str(problem) for problem in problems[:_NAMED_PROBLEMS])
+    return some + (f"; and {len(problems) - _NAMED_PROBLEMS} more" if len(problems) > _NAMED_PROBLEMS else "")
 
 
 def _refuse_strangers(path: Path) -> None:
@@ -115,21 +195,30 @@ def _refuse_strangers(path: Path) -> None:
     )
 
 
-def _check_marker(path: Path) -> None:
+def _check_marker(path: Path, *, writable: bool) -> int:
+    """The format that the marker names: this one, or, for writing, an older one."""
     try:
         marker = json.loads((path / MARKER).read_text("utf-8"))
     except ValueError as error:
         raise DataLoss(f"'{path / MARKER}' is damaged: {error}") from error
     if not isinstance(marker, dict) or marker.get("kind") != _KIND:
         raise NotADataDirectory(f"'{path / MARKER}' is not the marker of a data directory")
+    if marker.get("format") == _OLD_FORMAT:
+        if writable:
+            return _OLD_FORMAT
+        raise UnsupportedFormat(
+            f"data directory '{path}' has format {_OLD_FORMAT}; this version reads format {FORMAT}: "
+            "open it for writing once (`serve`, `index` and `verify --repair` do), which migrates it"
+        )
     if marker.get("format") != FORMAT:
         raise UnsupportedFormat(
             f"data directory '{path}' has format {marker.get('format')}; this version reads format {FORMAT}"
         )
+    return FORMAT
 
 
 def _check_catalog_is_there(path: Path) -> None:
-    data = path / CATALOG / "data.mdb"
+    data = path / CATALOG / DATA
     if not data.is_file() or data.stat().st_size == 0:
         raise DataLoss(
             f"data directory '{path}' has lost its catalog ('{CATALOG}/data.mdb' is missing or empty); "
@@ -139,18 +228,23 @@ def _check_catalog_is_there(path: Path) -> None:
 
 def _remove_unfinished_catalog(path: Path) -> None:
     """A crash while LMDB made its file can leave one without content, which it would refuse."""
-    data = path / CATALOG / "data.mdb"
+    data = path / CATALOG / DATA
     if data.is_file() and data.stat().st_size <= _EMPTY_CATALOG_BYTES and not any(data.read_bytes()):
         data.unlink()
 
 
 def _complete(environment: Environment, path: Path) -> None:
+    """Gives the catalog this format, whether it has none yet or an older one, and marks the directory."""
     with environment.transaction(write=True) as transaction:
         formats = environment.database("format")
-        if transaction.get(_FORMAT_KEY, db=formats) is None:
-            transaction.put(_FORMAT_KEY, str(FORMAT).encode(), db=formats)
+        stored = transaction.get(FORMAT_KEY, db=formats)
+        old = stored is not None and bytes(stored) in (str(_OLD_FORMAT).encode(), MIGRATING)
+        if stored is None:
+            transaction.put(FORMAT_KEY, str(FORMAT).encode(), db=formats)
+    if old:
+        migrate(environment)
     _check_format(environment, path)
-    _sync_folder(path / CATALOG)
+    sync_folder(path / CATALOG)
     unfinished = path / _UNFINISHED_MARKER
     with unfinished.open("w", encoding="utf-8") as file:
         json.dump({"kind": _KIND, "format": FORMAT}, file)
@@ -158,13 +252,15 @@ def _complete(environment: Environment, path: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(path / MARKER)
-    _sync_folder(path)
-    _sync_folder(path.parent)
+    sync_folder(path)
+    sync_folder(path.parent)
+    if old:
+        reached("migrate: marked")
 
 
 def _check_format(environment: Environment, path: Path) -> None:
     with environment.transaction() as transaction:
-        value = transaction.get(_FORMAT_KEY, db=environment.database("format"))
+        value = transaction.get(FORMAT_KEY, db=environment.database("format"))
         stored = None if value is None else bytes(value)
     if stored is None:
         raise DataLoss(f"the catalog of data directory '{path}' does not say its format: it is damaged")
@@ -177,14 +273,6 @@ def _check_format(environment: Environment, path: Path) -> None:
 
 def _may_write(path: Path) -> bool:
     return os.access(path, os.R_OK | os.W_OK, effective_ids=True)
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _refusal(error: OSError, path: Path) -> FailedPrecondition | StorageFull:

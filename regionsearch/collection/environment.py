@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import lmdb
 
+from regionsearch.collection.integrity.problems import Problem
 from regionsearch.errors import (
     DataDirectoryInUse,
     DataLoss,
@@ -106,6 +107,8 @@ class Environment:
         self._long_reads: set[_Ending] = set()
         self._page_size = int(handle.stat()["psize"])
         self._file_bytes = 0
+        self.damaged: tuple[Problem, ...] = ()
+        """What was found when the catalog was examined, and is served without."""
 
     @staticmethod
     def open(
@@ -271,6 +274,22 @@ class Environment:
             transaction.put(name, bytes(self._page_size - 100), db=self._databases["format"])
         for name in names:
             transaction.delete(name, db=self._databases["format"])
+
+    @property
+    def page_size(self) -> int:
+        """Bytes."""
+        return self._page_size
+
+    def last_transaction(self) -> int:
+        """The number of the last that was committed."""
+        return int(self._handle.info()["last_txnid"])
+
+    def oldest_reader(self) -> int | None:
+        """The transaction whose state the oldest reader of any process sees; None without readers."""
+        self._handle.reader_check()
+        lines = [line.split() for line in self._handle.readers().splitlines()]
+        seen = [int(words[2]) for words in lines if len(words) == 3 and words[2].isdigit()]
+        return min(seen, default=None)
 
     def turn_over(self) -> bool:
         """Commits next to nothing: LMDB uses what a transaction freed again from the second after it on.

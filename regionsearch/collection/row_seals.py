@@ -38,7 +38,7 @@ def open_value(database: str, key: Buffer, stored: Buffer) -> Buffer:
     if len(stored) < SEAL_BYTES or stored[-SEAL_BYTES:] != _SEAL.pack(
         zlib.crc32(value, zlib.crc32(key, _start(database)))
     ):
-        raise DataLoss(f"the row {bytes(key).hex()} of '{database}' in the catalog does not match its checksum")
+        raise DataLoss(f"row {bytes(key).hex()} of '{database}' in the catalog does not match its checksum")
     return value
 
 

@@ -60,6 +60,11 @@ class WriterLock:
         self._descriptor = descriptor
         _held.add(descriptor)
 
+    @property
+    def excludes_others(self) -> bool:
+        """Whether this process holds it as the writer; not in a fork, and not once it is released."""
+        return self._kind == "exclusive" and self._descriptor in _held
+
     def release(self) -> None:
         """May be called again. In a fork it does nothing: the lock is the parent's."""
         if self._descriptor in _held:
