@@ -55,6 +55,7 @@ def found_first(capsys: pytest.CaptureFixture[str], data: Path, text: str) -> st
     return image_id
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_weights_of_an_uninterrupted_one(
     drawn: DrawnFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -193,6 +194,7 @@ def refused_index(
     return capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_compact_networks_learn_captions_and_search_with_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -213,6 +215,7 @@ def test_the_compact_networks_learn_captions_and_search_with_them(
     assert found_first(capsys, data, asked) in names
 
 
+@pytest.mark.slow
 def test_a_dual_encoder_can_be_the_base(
     drawn: DrawnFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -226,6 +229,7 @@ def test_a_dual_encoder_can_be_the_base(
     assert found_first(capsys, data, "red and green").endswith(".png")
 
 
+@pytest.mark.slow
 def test_the_demonstration_prints_what_it_measured(drawn: DrawnFolder) -> None:
     given = ["--images", str(drawn.images), "--annotations", str(drawn.captions), "--embedder", "dummy"]
     given += ["--seeds", "2", "--folds", "2", "--epochs", "3", "--json"]

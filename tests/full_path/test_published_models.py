@@ -149,6 +149,7 @@ def test_words_alone_and_an_indexed_image_ask_too(
         assert len(json.loads(capsys.readouterr().out)["hits"]) == 3
 
 
+@pytest.mark.slow
 def test_the_server_answers_as_the_library_does(
     indexed: Indexed, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -186,6 +187,7 @@ def test_a_collection_finds_its_model_where_it_was_moved_to(
         moved.rename(indexed.weights)
 
 
+@pytest.mark.slow
 def test_other_weights_in_the_same_folder_are_refused(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

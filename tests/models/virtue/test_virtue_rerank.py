@@ -52,6 +52,7 @@ def collection(embedder_name: str, tmp_path_factory: pytest.TempPathFactory) -> 
         yield made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("region", "said"),
     [
@@ -82,6 +83,7 @@ def test_both_sides_are_read_in_the_words_of_training(
         assert hit.rerank.raw == pytest.approx(float(question @ candidate), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_instructed_candidates_are_read_with_the_words_of_the_question(
     collection: Collection, embedder_name: str
 ) -> None:
@@ -106,6 +108,7 @@ def asked_words(corners: list[int]) -> str:
     return f"<|image_pad|>\nthe same, but blue\nReferring object bbox: {corners}"
 
 
+@pytest.mark.slow
 def test_a_box_read_again_is_the_stored_signal_and_a_mask_is_asked_as_its_box(
     collection: Collection,
 ) -> None:

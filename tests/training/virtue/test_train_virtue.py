@@ -175,6 +175,7 @@ def test_in_bf16_the_trained_numbers_stay_in_fp32(
     assert {tensor.dtype for tensor in parts} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_a_chunk_changes_memory_and_not_the_result(
     model: Path, shapes: tuple[Path, Path], source: CaptionSource, tmp_path: Path
 ) -> None:
@@ -213,6 +214,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_to_the_same_numbers(
     model: Path, shapes: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -250,6 +252,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_numbers(
             )
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_step_of_one(model: Path, shapes: tuple[Path, Path], tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     settings = {"batch": 6, "chunk": 3, "warmup": 0, "adapters": AdapterSettings(dropout=0.0)}
