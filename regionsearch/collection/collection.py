@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,16 @@ from numpy.typing import NDArray
 
 from regionsearch.collection.candidates import Candidates
 from regionsearch.collection.catalog import CollectionRows
+from regionsearch.collection.deletion_by_filter import delete_matching
 from regionsearch.collection.environment import Environment
+from regionsearch.collection.export import Export, ExportedPart, export
 from regionsearch.collection.fields.filtering import Filtering
 from regionsearch.collection.fields.matching import MatchCount, Matching
 from regionsearch.collection.fill_level import fill_warning
 from regionsearch.collection.group_commit import GroupCommit
 from regionsearch.collection.index import image_numbers, ordinals
+from regionsearch.collection.listing import CollectionListing
+from regionsearch.collection.long_read import GROWTH_LIMIT
 from regionsearch.collection.reads import CollectionReads
 from regionsearch.collection.records import (
     CollectionSpec,
@@ -24,12 +28,15 @@ from regionsearch.collection.records import (
     Durability,
     ImageListing,
     ImageRecord,
+    IndexedField,
+    IndexWish,
     Neighbours,
     UpsertResult,
 )
 from regionsearch.collection.replaced_images import ReplacedImages
 from regionsearch.collection.search_arms import SearchArms
-from regionsearch.collection.validation import check_query_vector
+from regionsearch.collection.updating import updated_spec
+from regionsearch.collection.validation import check_durability, check_query_vector
 from regionsearch.collection.writes import CollectionWrites
 from regionsearch.errors import InvalidRequest
 
@@ -52,6 +59,7 @@ class Collection:
         )
         self._filtering = Filtering(environment, self._rows, self._arms.current)
         replaced = ReplacedImages()
+        self._listing = CollectionListing(environment, self._rows, self._arms, self._filtering)
         self._reads = CollectionReads(environment, self._rows, spec, replaced)
         self._writes = CollectionWrites(environment, self._rows, spec, writer, self._arms, replaced)
 
@@ -77,6 +85,7 @@ class Collection:
         failed = self._writes.failed_buffered_writes()
         warnings = [fill_warning(self._environment, fill)]
         warnings.append(f"{failed:,} buffered writes failed after being acknowledged" if failed else "")
+        warnings.extend(str(problem) for problem in self._environment.damaged)
         return CollectionStats(
             name=self._spec.name,
             images=counters.images,
@@ -87,6 +96,34 @@ class Collection:
             fill=fill,
             warnings=tuple(warning for warning in warnings if warning),
         )
+
+    def update(
+        self,
+        *,
+        indexed_fields: Sequence[IndexedField] | None = None,
+        index: IndexWish | None = None,
+        progress: Callable[[float], None] | None = None,
+        check: Callable[[], None] | None = None,
+    ) -> None:
+        """Declares which fields of payloads have columns (those that are left out lose theirs), and says what
+        later index segments should be good at; None leaves either as it is.
+
+        The declaration is kept at once; columns of images that are there are then built piece by piece,
+        while a filter on them reads records. When check raises Cancelled, the fields are those of before;
+        cut short by a crash, the same call goes on. Raises InvalidRequest, ReadOnly, StorageFull, DataLoss.
+        """
+        spec = updated_spec(
+            self._environment,
+            self._rows,
+            self._writes.writer(),
+            self._arms,
+            indexed_fields=indexed_fields,
+            index=index,
+            progress=progress,
+            check=check,
+        )
+        if spec is not None:
+            self.take_spec(spec)
 
     # writes (each returns when the LMDB transaction is on disk and the rows are searchable, or, with
     # durability "buffered", when it is checked and queued: at most 200 ms before its commit, with which it
@@ -157,6 +194,33 @@ class Collection:
             image_ids, if_versions=if_versions, idempotency_key=idempotency_key, durability=durability
         )
 
+    def delete_matching(
+        self,
+        where: str,
+        *,
+        idempotency_key: str = "",
+        durability: Durability = "synced",
+        progress: Callable[[float], None] | None = None,
+        check: Callable[[], None] | None = None,
+    ) -> int:
+        """Deletes the images that satisfy a filter when it begins and still do when their turn comes, 500 in
+        each transaction. Returns how many.
+
+        An image that is replaced meanwhile, or whose new payload no longer satisfies the filter, stays.
+        durability: each piece is waited for with either. Repeated under its key after it was cut short, it
+        goes on, and returns the sum. check: called before each piece; what it raises ends the deletion there.
+        Raises InvalidFilter, InvalidRequest, ReadOnly, StorageFull, DataLoss.
+        """
+        check_durability(durability, conditional=False)
+        return delete_matching(
+            self._writes,
+            self._filtering.matching,
+            where,
+            idempotency_key=idempotency_key,
+            progress=progress,
+            check=check,
+        )
+
     def flush(self) -> None:
         """Waits until every write queued so far, buffered ones too, is on disk and searchable.
 
@@ -204,19 +268,48 @@ class Collection:
         return self._reads.find_content(content_hash, pixels=pixels)
 
     def list(
-        self, page_size: int = 100, page_token: str = "", prefix: str = ""
+        self, page_size: int = 100, page_token: str = "", prefix: str = "", where: str = ""
     ) -> tuple[builtins.list[ImageListing], str]:
         """A page in the order of ids and the token of the next ("" at the end).
 
-        page_size: 1 to 1,000. prefix: of the ids. An image that is there throughout a walk over the
-        pages is met exactly once, whatever is written meanwhile.
-        Raises InvalidRequest on a bad token, and on one of another collection or prefix.
+        page_size: 1 to 1,000. prefix: of the ids. where: a filter (docs/filters.md); each page is exact when
+        it is read. An image that is there, and satisfies the filter, throughout a walk over the pages is met
+        exactly once, whatever is written meanwhile.
+        Raises InvalidRequest on a bad token and on one of another listing, InvalidFilter.
         """
-        return self._reads.list(page_size, page_token, prefix)
+        return self._listing.page(page_size, page_token, prefix, where)
+
+    def export(
+        self,
+        where: str = "",
+        *,
+        parts: Sequence[ExportedPart] = ("payload", "masks", "vectors"),
+        growth_limit: int = GROWTH_LIMIT,
+    ) -> Export:
+        """All images, or those that satisfy a filter, as of the moment of this call, in the order of ids,
+        while writes go on; every record's checksum is compared.
+
+        parts: of payload, masks, vectors and pixels; what is left out is {}, empty masks, (0, d) and None.
+        growth_limit: bytes by which the catalog's file may grow until the export ends with
+        FailedPrecondition, for what writes free meanwhile cannot be used again (docs/durability.md).
+        Close it, or use it as a context manager, unless it is read to its end.
+        Raises InvalidFilter, InvalidRequest; when read, DataLoss (a damaged record), FailedPrecondition.
+        """
+        return export(
+            self._environment,
+            self._rows,
+            self._arms,
+            self._writes.writer_or_none,
+            self._filtering,
+            self._reads.decoded,
+            where,
+            parts,
+            growth_limit,
+        )
 
     def image_ids(self) -> Iterable[str]:
         """All ids in their order, read in pages of 1,000, so that no transaction stays open meanwhile."""
-        return self._reads.image_ids()
+        return self._listing.ids()
 
     def pixels(self, image_id: str) -> bytes | None:
         """What the collection keeps of the picture (encoded bytes). Raises ImageNotFound, DataLoss."""

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from regionsearch.collection.fields.matching import Matching
 from regionsearch.collection.idempotency import digest_of
-from regionsearch.collection.segments.view import View
 from regionsearch.collection.writes import CollectionWrites
 
 IMAGES_AT_ONCE = 500
 """Of one transaction: with 8 entities of 384 dimensions, 2,000 pages of LMDB."""
 
 
-class Matched(Protocol):
-    """What a filter found in a view."""
-
-    @property
-    def view(self) -> View: ...
-
-    def image_numbers(self) -> NDArray[np.int64]: ...
-
-
 def delete_matching(
     writes: CollectionWrites,
-    matching: Callable[[str], Matched],
+    matching: Callable[[str], Matching],
     where: str,
     *,
     idempotency_key: str,

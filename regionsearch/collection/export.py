@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.collection.catalog import CollectionRows
 from regionsearch.collection.environment import Environment
+from regionsearch.collection.fields.filtering import Filtering
 from regionsearch.collection.group_commit import GroupCommit
 from regionsearch.collection.long_read import LongRead
 from regionsearch.collection.records import ImageRecord
 from regionsearch.collection.search_arms import SearchArms
 from regionsearch.collection.segments.view import View
 from regionsearch.errors import InvalidRequest
+from regionsearch.filters import parse
 from regionsearch.regions import Mask
 
 ExportedPart = Literal["payload", "masks", "vectors", "pixels"]
@@ -24,22 +27,37 @@ EXPORTED_PARTS: tuple[ExportedPart, ...] = ("payload", "masks", "vectors", "pixe
 _IDS_AT_ONCE = 1_000
 
 
-class Matched(Protocol):
-    """What a filter found in a view."""
-
-    @property
-    def view(self) -> View: ...
-
-    def image_numbers(self) -> NDArray[np.int64]: ...
-
-
-Evaluate = Callable[[View, str, Any], Matched]
-"""A filter in a view; the transaction is of the same moment, for what only records know."""
 Decode = Callable[[Any, str, int, bool], ImageRecord]
 """Of a transaction, image id, number and whether with pixels."""
 
 
-def check_parts(parts: Sequence[str]) -> None:
+def export(
+    environment: Environment,
+    rows: CollectionRows,
+    arms: SearchArms,
+    writer: GroupCommit | None,
+    filtering: Filtering,
+    decoded: Decode,
+    where: str,
+    parts: Sequence[ExportedPart],
+    growth_limit: int,
+) -> Export:
+    """See `Collection.export`."""
+    _check_parts(parts)
+    parse(where)
+    view, read = one_moment(environment, rows, arms, writer, growth_limit)
+    try:
+        wanted = None
+        if where.strip():
+            with read.step() as transaction:
+                wanted = filtering.matching_in(view, where, transaction).image_numbers()
+        return Export(read, rows, wanted, decoded, parts)
+    except BaseException:
+        read.end()
+        raise
+
+
+def _check_parts(parts: Sequence[str]) -> None:
     """Raises InvalidRequest."""
     for part in parts:
         if part not in EXPORTED_PARTS:
@@ -73,34 +91,60 @@ def one_moment(
         read.end()
 
 
-def exported(
+class Export(Iterator[ImageRecord]):
+    """Records in the order of ids, as they were when it began. Exhausted, closed or forgotten, it lets go of
+    that moment; so does closing the directory, and then the next step raises FailedPrecondition."""
+
+    def __init__(
+        self,
+        read: LongRead,
+        rows: CollectionRows,
+        wanted: NDArray[np.int64] | None,
+        decoded: Decode,
+        parts: Sequence[ExportedPart],
+    ) -> None:
+        """wanted: numbers of the images; None: all."""
+        self._read = read
+        self._records = _records(read, rows, wanted, decoded, parts)
+
+    def __next__(self) -> ImageRecord:
+        return next(self._records)
+
+    def close(self) -> None:
+        self._records.close()
+        self._read.end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _records(
     read: LongRead,
     rows: CollectionRows,
     wanted: NDArray[np.int64] | None,
     decoded: Decode,
     parts: Sequence[ExportedPart],
-) -> Iterator[ImageRecord]:
-    """Records in the order of ids, those of the numbers `wanted` (None: all), with these parts."""
+) -> Generator[ImageRecord]:
     chosen = None if wanted is None else set(wanted.tolist())
     after = ""
     try:
         while True:
             with read.step() as transaction:
-                page: list[tuple[str, int]] = []
-                last = after
-                for image_id, row in rows.id_rows(transaction, after, ""):
-                    last = image_id
-                    if chosen is None or row.number in chosen:
-                        page.append((image_id, row.number))
-                        if len(page) == _IDS_AT_ONCE:
-                            break
-            for image_id, number in page:
-                with read.step() as transaction:
-                    record = decoded(transaction, image_id, number, "pixels" in parts)
-                yield _with_parts(record, parts)
-            if len(page) < _IDS_AT_ONCE:
+                ids = list(itertools.islice(rows.id_rows(transaction, after, ""), _IDS_AT_ONCE))
+            for image_id, row in ids:
+                if chosen is None or row.number in chosen:
+                    with read.step() as transaction:
+                        record = decoded(transaction, image_id, row.number, "pixels" in parts)
+                    yield _with_parts(record, parts)
+            if len(ids) < _IDS_AT_ONCE:
                 return
-            after = last
+            after = ids[-1][0]
     finally:
         read.end()
 

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import builtins
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from regionsearch.collection import page_tokens
 from regionsearch.collection.array_pool import ArrayPool
 from regionsearch.collection.candidates import Candidates
 from regionsearch.collection.catalog import CollectionRows
 from regionsearch.collection.environment import Environment
 from regionsearch.collection.record_layout import Buffer, CandidateParts, candidate_parts, decode
-from regionsearch.collection.records import CollectionSpec, ImageListing, ImageRecord
+from regionsearch.collection.records import CollectionSpec, ImageRecord
 from regionsearch.collection.replaced_images import ReplacedImages
-from regionsearch.errors import DataLoss, ImageNotFound, InvalidRequest
-
-MAX_PAGE_SIZE = 1_000
+from regionsearch.errors import DataLoss, ImageNotFound
 
 
 class CollectionReads:
@@ -44,13 +40,9 @@ class CollectionReads:
     def get(self, image_id: str, *, pixels: bool) -> ImageRecord:
         with self._environment.transaction() as transaction:
             self._rows.counters(transaction)
-            number = self._number_of(transaction, image_id)
-            value = self._rows.record(transaction, number)
-            if value is None:
-                raise DataLoss(f"{self._named(image_id, number)}: its record is missing")
-            return self._decoded(transaction, value, number, pixels=pixels)
+            return self.decoded(transaction, image_id, self._number_of(transaction, image_id), pixels)
 
-    def records(self, numbers: Sequence[int]) -> builtins.list[ImageRecord | None]:
+    def records(self, numbers: Sequence[int]) -> list[ImageRecord | None]:
         with self._environment.transaction() as transaction:
             self._rows.counters(transaction)
             values = ((int(number), self._rows.record(transaction, int(number))) for number in numbers)
@@ -80,27 +72,6 @@ class CollectionReads:
                 if value is not None:
                     return self._decoded(transaction, value, number, pixels=pixels)
         return None
-
-    def list(self, page_size: int, page_token: str, prefix: str) -> tuple[builtins.list[ImageListing], str]:
-        if not 1 <= page_size <= MAX_PAGE_SIZE:
-            raise InvalidRequest(f"page_size is {page_size}, outside 1 to {MAX_PAGE_SIZE}", field="page_size")
-        after = page_tokens.last_id_of(page_token, self._spec.name, prefix) if page_token else ""
-        listings: builtins.list[ImageListing] = []
-        with self._environment.transaction() as transaction:
-            self._rows.counters(transaction)
-            for image_id, row in self._rows.id_rows(transaction, after, prefix):
-                if len(listings) == page_size:
-                    return listings, page_tokens.page_token(self._spec.name, prefix, listings[-1].image_id)
-                listings.append(row.listing(image_id))
-        return listings, ""
-
-    def image_ids(self) -> Iterator[str]:
-        token = ""
-        while True:
-            listings, token = self.list(MAX_PAGE_SIZE, token, "")
-            yield from (listing.image_id for listing in listings)
-            if not token:
-                return
 
     def pixels(self, image_id: str) -> bytes | None:
         with self._environment.transaction() as transaction:
@@ -140,6 +111,13 @@ class CollectionReads:
             live = np.fromiter(self._rows.numbers(transaction), np.int64)
         random = np.random.default_rng(seed)
         return random.choice(live, size=min(count, len(live)), replace=False)
+
+    def decoded(self, transaction: Any, image_id: str, number: int, pixels: bool) -> ImageRecord:
+        """In a transaction that the caller holds. Raises DataLoss."""
+        value = self._rows.record(transaction, number)
+        if value is None:
+            raise DataLoss(f"{self._named(image_id, number)}: its record is missing")
+        return self._decoded(transaction, value, number, pixels=pixels)
 
     # what the methods above share
 

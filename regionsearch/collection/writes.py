@@ -252,6 +252,11 @@ class CollectionWrites:
     def failed_buffered_writes(self) -> int:
         return 0 if self._writer is None else self._writer.failures.count(self._spec.name)
 
+    @property
+    def writer_or_none(self) -> GroupCommit | None:
+        """None when the directory is open for reading."""
+        return self._writer
+
     def writer(self) -> GroupCommit:
         """Raises ReadOnly."""
         if self._writer is None:
