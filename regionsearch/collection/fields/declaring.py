@@ -81,7 +81,7 @@ class Declaring:
         return not declaration.freed and all(field.is_built for field in declaration.fields)
 
     def advance(self) -> tuple[bool, float]:
-        """One piece, some 20 ms, in a transaction of its own: whether nothing was left, and the share done."""
+        """One piece, some 20 ms, in its own transaction: whether nothing was left, and the share done."""
 
         def apply(transaction: Any) -> tuple[tuple[bool, float], Publish | None]:
             counters = self._rows.counters(transaction)

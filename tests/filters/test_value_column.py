@@ -1,0 +1,72 @@
+"""Columns of values answer conditions as their definition does, one image at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from written_filters import payload_conditions, payload_values
+
+from regionsearch.filters import Condition
+from regionsearch.filters.meaning import EntityFacts, ImageFacts, holds
+from regionsearch.filters.payload_values import values_at
+from regionsearch.filters.value_column import ValueColumn
+
+ZERO = np.float32(0)
+ENTITY = EntityFacts(0, None, None, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO)
+SPAN = 8
+fields_of_images = st.lists(payload_values, max_size=SPAN)
+
+
+def nested(value: Any, path: tuple[str, ...]) -> dict[str, Any]:
+    for key in reversed(path[1:]):
+        value = {key: value}
+    return {path[0]: value}
+
+
+def column_of(values: list[Any]) -> ValueColumn:
+    return ValueColumn.of(SPAN, {place: values_at({"f": value}, ["f"]) for place, value in enumerate(values)})
+
+
+def assert_answers(column: ValueColumn, values: dict[int, Any], condition: Condition) -> None:
+    expected = [
+        holds(
+            condition,
+            ImageFacts("", 0, 0, 0, 0, 0, "", nested(values.get(place), condition.field.path)),
+            ENTITY,
+        )
+        for place in range(SPAN)
+    ]
+    assert column.truth(condition).tolist() == expected
+
+
+@settings(max_examples=400)
+@given(fields_of_images, st.lists(payload_conditions, min_size=1, max_size=5))
+def test_a_column_holds_what_each_image_holds(values: list[Any], conditions: list[Condition]) -> None:
+    column = column_of(values)
+    for condition in conditions:
+        assert_answers(column, dict(enumerate(values)), condition)
+
+
+@settings(max_examples=200)
+@given(
+    fields_of_images,
+    st.dictionaries(st.integers(0, SPAN - 1), payload_values, max_size=4),
+    st.sets(st.integers(0, SPAN - 1)),
+    payload_conditions,
+)
+def test_a_changed_column_is_that_of_the_changed_images(
+    values: list[Any], added: dict[int, Any], without: set[int], condition: Condition
+) -> None:
+    changed = column_of(values).changed(
+        without, {place: values_at({"f": value}, ["f"]) for place, value in added.items()}
+    )
+    left = {place: value for place, value in enumerate(values) if place not in without}
+    assert_answers(changed, left | added, condition)
+    fresh = ValueColumn.of(
+        SPAN, {place: values_at({"f": value}, ["f"]) for place, value in (left | added).items()}
+    )
+    assert changed.texts.all() == fresh.texts.all()  # nothing of what is gone stays behind
+    assert sorted(changed.owners.tolist()) == sorted(fresh.owners.tolist())
