@@ -12,7 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.collection.inner_products import load_faiss
+from regionsearch.collection.segments.gpu import to_gpu
+from regionsearch.collection.segments.index_kinds import search_parameters
+from regionsearch.collection.segments.tuning import FEW, MANY
 
+LEAST_SPARE_ROWS = 3
+_NO_PLACES: NDArray[np.int64] = np.empty(0, np.int64)
+_NO_SIMILARITIES: NDArray[np.float32] = np.empty(0, np.float32)
 _thread = threading.local()
 
 
@@ -22,22 +28,40 @@ class ApproximateIndex:
     rows: all of them, dead ones too. kind: as index_kinds names it. bytes: of the file.
     """
 
-    def __init__(self, index: Any, parameters: Mapping[str, Any], size: int) -> None:
+    def __init__(self, index: Any, parameters: Mapping[str, Any], size: int, *, gpu: bool = False) -> None:
+        """index: FAISS's own. parameters: as `build_index` returned them. size: bytes of the file."""
         self._index = index
+        # A copy there is asked whatever has no bitmap: FAISS's GPU indexes take no selector.
+        self._unfiltered = to_gpu(index) if gpu else index
         self.rows = int(index.ntotal)
         self.kind = str(parameters["kind"])
         self.bytes = size
         self._lists = int(parameters["lists"])
-        self._probes = int(parameters["probes"])
-        self._spare = float(parameters["spare"])
+        self._spare = float(parameters.get("spare", 1.0))
+        self._probes_few = int(parameters.get("probes_few", 1))
+        # Probes grow with k by this power, as they did between the two counts that were measured.
+        growth = int(parameters.get("probes_many", 1)) / self._probes_few
+        self._power = max(0.0, math.log(growth) / math.log(MANY / FEW))
 
     @staticmethod
-    def open(path: Path, parameters: Mapping[str, Any]) -> ApproximateIndex:
-        """`parameters`: what `build_index` returned. The caller has verified the file's checksum: a damaged
-        file must never reach FAISS."""
+    def open(path: Path, parameters: Mapping[str, Any], *, gpu: bool = False) -> ApproximateIndex:
+        """Maps the file into memory. `parameters`: what `build_index` returned.
+
+        The caller has verified the file's checksum: a damaged file must never reach FAISS. gpu: searches
+        without a bitmap run on a GPU when there is one, in a copy there.
+        """
         faiss = load_faiss()
-        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
-        return ApproximateIndex(index, parameters, path.stat().st_size)
+        # Not IO_FLAG_MMAP: its lists are fetched ahead by 32 threads made for each search, which took 3.3 ms.
+        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+        return ApproximateIndex(index, parameters, path.stat().st_size, gpu=gpu)
+
+    def probes(self, k: int, share: float = 1.0) -> int:
+        """Lists that a search for k rows probes when this share of all rows is allowed, over 0 to 1.
+
+        As many allowed rows are compared as a search without a filter would compare, wherever they lie.
+        """
+        wanted: float = self._probes_few * max(1.0, k / FEW) ** self._power / share
+        return min(self._lists, math.ceil(wanted))
 
     def search(
         self,
@@ -46,42 +70,48 @@ class ApproximateIndex:
         *,
         allowed: NDArray[np.uint8] | None = None,
         allowed_count: int | None = None,
+        probes: int | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Places and estimated similarities to `vector` (d,), best first.
 
         More than k rows where estimates are too coarse to stop at k: the caller scores them exactly. Never a
         row that `allowed` leaves out (bit i of byte i // 8 is row i); always min(k, allowed_count) rows or
-        more. allowed_count: bits that are set, counted here when it is not said.
+        more. allowed_count: bits that are set, counted here when it is not said. probes: instead of the
+        number that was found best.
         """
-        faiss = load_faiss()
-        if getattr(_thread, "single", False) is False:
-            # FAISS keeps a pool of threads for each calling thread; one query has no work for several.
-            faiss.omp_set_num_threads(1)
-            _thread.single = True
         if allowed is None:
             count = self.rows
+        elif allowed_count is None:
+            count = int(np.unpackbits(allowed, count=self.rows, bitorder="little").sum())
         else:
-            count = int(np.unpackbits(allowed).sum()) if allowed_count is None else allowed_count
+            count = allowed_count
         needed = min(k, count)
         if needed <= 0:
-            return np.empty(0, np.int64), np.empty(0, np.float32)
-        fetched = min(count, math.ceil(k * self._spare))
-        selector = None if allowed is None else faiss.IDSelectorBitmap(allowed)
-        probes = min(self._lists, math.ceil(self._probes * self.rows / count))
-        places, similarities = self._found(vector, fetched, probes, selector)
-        if len(places) < needed and probes < self._lists:
-            places, similarities = self._found(vector, fetched, self._lists, selector)
-        return places, similarities
+            return _NO_PLACES, _NO_SIMILARITIES
+        _single_thread()
+        query = np.ascontiguousarray(vector, np.float32)[None]
+        fetched = min(count, max(k + LEAST_SPARE_ROWS, math.ceil(k * self._spare)))
+        if probes is None:
+            probes = self.probes(k, count / self.rows)
+        found = self._found(query, fetched, probes, allowed)
+        if len(found[0]) < needed and probes < self._lists:
+            found = self._found(query, fetched, self._lists, allowed)
+        return found
 
     def _found(
-        self, vector: NDArray[np.float32], fetched: int, probes: int, selector: Any
+        self, query: NDArray[np.float32], fetched: int, probes: int, allowed: NDArray[np.uint8] | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         faiss = load_faiss()
-        if self._lists:
-            how = faiss.SearchParametersIVF(sel=selector, nprobe=probes)
-        else:
-            how = faiss.SearchParameters(sel=selector)
-        query = np.ascontiguousarray(vector, np.float32)[None]
-        similarities, places = self._index.search(query, fetched, params=how)
+        index = self._unfiltered if allowed is None else self._index
+        selector = None if allowed is None else faiss.IDSelectorBitmap(allowed)
+        how = search_parameters(index, probes if self._lists else 0, selector)
+        similarities, places = index.search(query, fetched, params=how)
         there = places[0] >= 0
         return places[0][there], similarities[0][there]
+
+
+def _single_thread() -> None:
+    """FAISS keeps a pool of threads for each thread that calls it; one query has no work for several."""
+    if not getattr(_thread, "single", False):
+        load_faiss().omp_set_num_threads(1)
+        _thread.single = True

@@ -12,11 +12,24 @@ from numpy.typing import NDArray
 
 from regionsearch.collection.inner_products import load_faiss
 from regionsearch.collection.records import IndexWish
-from regionsearch.collection.segments.index_kinds import IndexKind, choose_kind
+from regionsearch.collection.segments.building_centroids import fit_centroids
+from regionsearch.collection.segments.gpu import from_gpu, gpu_present, to_gpu
+from regionsearch.collection.segments.index_kinds import (
+    IndexKind,
+    choose_kind,
+    empty_index,
+    inverted_file,
+    inverted_kind,
+    search_parameters,
+)
+from regionsearch.collection.segments.tuning import Questions, tune
 
-CALL_ROWS = 1024
-"""Vectors handed to FAISS at once, so that no call keeps a search waiting for a core for long."""
-TRAINING_ITERATIONS = 5
+CALL_PRODUCTS = 2_000_000
+"""Inner products of one call of FAISS: some 30 ms on one core at 384 dimensions."""
+MAX_CALL_ROWS = 4096
+RANGE_ROWS = 10_000
+"""Rows, at least, of which the range of each coordinate is taken."""
+TRAIN_CALL_ROWS = 256
 
 
 class VectorSource(Protocol):
@@ -54,58 +67,170 @@ class BuiltIndex:
 
 
 def build_index(
-    path: Path, source: VectorSource, wish: IndexWish, pace: Pace, *, gpu: bool = False
+    path: Path,
+    source: VectorSource,
+    wish: IndexWish,
+    pace: Pace,
+    *,
+    gpu: bool = False,
+    start: NDArray[np.float32] | None = None,
 ) -> BuiltIndex:
     """Writes the index of all rows of `source` to `path` (not synced). Ids in the file are places.
 
-    Raises what the source raises, and Cancelled when `pace` does.
+    gpu: assign and encode on a GPU when there is one. start: (s, d) `centroids_of` an index of some of these
+    rows. Raises what the source raises, ValueError when it gives other than `source.rows` rows, and what
+    `pace` raises.
     """
-    faiss = load_faiss()
+    gpu = gpu and gpu_present()
     kind = choose_kind(source.rows, source.dimension, wish)
-    sample = source.sample(max(kind.training_rows, 10_000), 0)
-    faiss.omp_set_num_threads(pace.threads())
-    index = faiss.index_factory(source.dimension, _factory(kind), faiss.METRIC_INNER_PRODUCT)
+    if gpu and not kind.moves_to_gpu:
+        kind = inverted_kind("ivf-sq8", source.rows)
+    return build_kind(path, source, kind, wish.recall_target, pace, gpu=gpu, start=start)
+
+
+def build_kind(
+    path: Path,
+    source: VectorSource,
+    kind: IndexKind,
+    recall_target: float,
+    pace: Pace,
+    *,
+    gpu: bool = False,
+    start: NDArray[np.float32] | None = None,
+) -> BuiltIndex:
+    """`build_index` with a kind that the caller has chosen."""
+    faiss = load_faiss()
+    index = empty_index(kind, source.dimension)
+    try:
+        questions = None
+        if source.rows:
+            sample = source.sample(max(kind.training_rows, RANGE_ROWS), 0)
+            questions = Questions.from_sample(sample)
+            _train(index, sample, kind, pace, gpu=gpu, start=start)
+            del sample
+            index, questions = _filled(index, source, questions, kind, pace, gpu=gpu)
+        parameters: dict[str, Any] = {"kind": kind.name, "lists": kind.lists}
+        if questions is not None:
+            tuned = tune(questions, kind.lists, recall_target, _Asking(index, kind.lists, pace))
+            parameters |= {
+                "probes_few": tuned.probes_few,
+                "probes_many": tuned.probes_many,
+                "spare": tuned.spare,
+                "recall": round(tuned.recall, 4),
+            }
+        faiss.write_index(index, str(path))
+    finally:
+        # The number of threads belongs to this thread, which may search next.
+        faiss.omp_set_num_threads(1)
+    return BuiltIndex(kind.name, source.rows, path.stat().st_size, parameters)
+
+
+def centroids_of(path: Path) -> NDArray[np.float32] | None:
+    """(lists, d) of an index file whose checksum has been verified, None of a flat one."""
+    faiss = load_faiss()
+    # Whatever refers to the parts of an index must not outlive it.
+    index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    inverted = inverted_file(index)
+    if inverted is None:
+        return None
+    centroids: NDArray[np.float32] = faiss.downcast_index(inverted.quantizer).reconstruct_n(0, inverted.nlist)
+    return centroids
+
+
+def _train(
+    index: Any,
+    sample: NDArray[np.float32],
+    kind: IndexKind,
+    pace: Pace,
+    *,
+    gpu: bool,
+    start: NDArray[np.float32] | None,
+) -> None:
+    faiss = load_faiss()
     if kind.lists:
-        index.quantizer.add(_centroids(sample, kind.lists, pace))
-        index.quantizer_trains_alone = 1
-    if source.rows:
-        index.train(sample)
+
+        def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int64]:
+            faiss.omp_set_num_threads(pace.threads())
+            if gpu:
+                flat = faiss.IndexFlatIP(centroids.shape[1])
+                flat.add(centroids)
+                nearest: NDArray[np.int64] = to_gpu(flat).search(vectors, 1)[1][:, 0]
+            else:
+                nearest = faiss.knn(vectors, centroids, 1, metric=faiss.METRIC_INNER_PRODUCT)[1][:, 0]
+            return nearest
+
+        step = _call_rows(kind.lists)
+        centroids = fit_centroids(
+            sample, kind.lists, assign, step, start=start, breathe=lambda done: pace.breathe(0.3 * done)
+        )
+        inverted = inverted_file(index)
+        faiss.downcast_index(inverted.quantizer).add(centroids)
+        # So few that the call is short: what is left to learn is what _set_ranges sets.
+        inverted.train(sample[:TRAIN_CALL_ROWS])
+        if kind.name == "ivf-sq8":
+            low, high = np.full_like(sample[0], np.inf), np.full_like(sample[0], -np.inf)
+            for first in range(0, len(sample), step):
+                pace.breathe(0.3)
+                part = sample[first : first + step]
+                residuals = part - centroids[assign(part, centroids)]
+                low, high = np.minimum(low, residuals.min(axis=0)), np.maximum(high, residuals.max(axis=0))
+            _set_ranges(inverted.sq, low, high)
+    if kind.name == "flat-sq8":
+        _set_ranges(index.sq, sample.min(axis=0), sample.max(axis=0))
+    if kind.name == "ivf-rabitq-sq8":
+        refining = faiss.downcast_index(index.refine_index)
+        _set_ranges(refining.sq, sample.min(axis=0), sample.max(axis=0))
+        refining.is_trained = True
+    index.is_trained = True
+
+
+def _set_ranges(codec: Any, low: NDArray[np.float32], high: NDArray[np.float32]) -> None:
+    """What FAISS's own training of 8 bit codes comes to, which it would not do in small steps."""
+    load_faiss().copy_array_to_vector(np.concatenate([low, high - low]), codec.trained)
+
+
+def _filled(
+    index: Any, source: VectorSource, questions: Questions, kind: IndexKind, pace: Pace, *, gpu: bool
+) -> tuple[Any, Questions]:
+    """The index with all rows, and the questions with their right answers among them."""
+    faiss = load_faiss()
+    filling = to_gpu(index) if gpu else index
+    step = _call_rows(kind.lists)
     added = 0
     for block in source.blocks():
-        for first in range(0, len(block), CALL_ROWS):
-            pace.breathe(0.5 + 0.5 * added / source.rows)
+        rows = np.ascontiguousarray(block, np.float32)
+        for first in range(0, len(rows), step):
+            pace.breathe(0.3 + 0.6 * min(1.0, added / source.rows))
             faiss.omp_set_num_threads(pace.threads())
-            part = np.ascontiguousarray(block[first : first + CALL_ROWS], np.float32)
-            index.add(part)
+            part = rows[first : first + step]
+            filling.add(part)
+            questions = questions.seen(part, added)
             added += len(part)
     if added != source.rows:
         raise ValueError(f"the source said {source.rows} rows and gave {added}")
-    faiss.write_index(index, str(path))
-    parameters = {"kind": kind.name, "lists": kind.lists, "probes": max(1, kind.lists // 16), "spare": 2.0}
-    return BuiltIndex(kind.name, added, path.stat().st_size, parameters)
+    return (from_gpu(filling) if gpu else index), questions
 
 
-def _factory(kind: IndexKind) -> str:
-    return f"IVF{kind.lists},SQ8" if kind.lists else "SQ8"
+class _Asking:
+    """Asks the finished index many questions in calls that stay short."""
+
+    def __init__(self, index: Any, lists: int, pace: Pace) -> None:
+        self._index = index
+        self._lists = lists
+        self._pace = pace
+
+    def __call__(self, vectors: NDArray[np.float32], k: int, probes: int) -> NDArray[np.int64]:
+        faiss = load_faiss()
+        share = probes / self._lists if self._lists else 1.0
+        step = max(1, int(CALL_PRODUCTS / (share * self._index.ntotal + 1)))
+        how = search_parameters(self._index, probes if self._lists else 0, None)
+        found = []
+        for first in range(0, len(vectors), step):
+            self._pace.breathe(0.9)
+            faiss.omp_set_num_threads(self._pace.threads())
+            found.append(self._index.search(vectors[first : first + step], k, params=how)[1])
+        return np.concatenate(found)
 
 
-def _centroids(sample: NDArray[np.float32], count: int, pace: Pace) -> NDArray[np.float32]:
-    """(count, d) by Lloyd's iterations in small steps, which FAISS's own training does not take."""
-    faiss = load_faiss()
-    random = np.random.default_rng(0)
-    centroids = sample[random.permutation(len(sample))[:count]].copy()
-    for iteration in range(TRAINING_ITERATIONS):
-        sums = np.zeros((count, sample.shape[1]), np.float32)
-        sizes = np.zeros(count, np.int64)
-        for first in range(0, len(sample), CALL_ROWS):
-            pace.breathe(0.5 * (iteration + first / len(sample)) / TRAINING_ITERATIONS)
-            faiss.omp_set_num_threads(pace.threads())
-            part = sample[first : first + CALL_ROWS]
-            nearest = faiss.knn(part, centroids, 1, metric=faiss.METRIC_INNER_PRODUCT)[1][:, 0]
-            order = np.argsort(nearest, kind="stable")
-            found, starts = np.unique(nearest[order], return_index=True)
-            sums[found] += np.add.reduceat(part[order], starts, axis=0)
-            sizes += np.bincount(nearest, minlength=count)
-        filled = sizes > 0
-        centroids[filled] = sums[filled] / sizes[filled, None]
-    return centroids
+def _call_rows(lists: int) -> int:
+    return max(1, min(MAX_CALL_ROWS, CALL_PRODUCTS // max(1, lists)))
