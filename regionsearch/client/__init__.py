@@ -24,27 +24,43 @@ from regionsearch.client.answers import (
 from regionsearch.client.asynchronous import AsyncClient
 from regionsearch.client.blocking import Client
 from regionsearch.client.query import Example, Placement, Query, Region
+from regionsearch.client.records import Record
+from regionsearch.client.stored_answers import (
+    CollectionStats,
+    ImageCount,
+    IndexSegment,
+    Operation,
+    RecordStreamReport,
+    Snapshot,
+)
 
 __all__ = [
     "Answer",
     "AsyncClient",
     "Client",
     "CollectionInfo",
+    "CollectionStats",
     "DeleteReport",
     "Entity",
     "EntityMatch",
     "Example",
     "Hit",
+    "ImageCount",
     "ImageSummary",
+    "IndexSegment",
     "ModelFingerprint",
+    "Operation",
     "PartScore",
     "Placement",
     "Query",
+    "Record",
+    "RecordStreamReport",
     "Region",
     "RegionMatch",
     "RerankScore",
     "ServerInfo",
     "ServerLimits",
+    "Snapshot",
     "StoredImage",
     "StreamReport",
     "UpsertFailure",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -30,7 +30,12 @@ class ModelFingerprint:
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
     """A collection: its models, what it keeps of pictures, entities kept of an image at most, and
-    what is in it. Equal generations mean equal content."""
+    what is in it. Equal generations mean equal content.
+
+    indexed_fields: kinds (`number`, `string`, `boolean`, `timestamp`) by path in the payload. recall_target,
+    0.5 to 0.999, and favour, `memory` or `speed`: what its index should be good at. space: of vectors that
+    are computed elsewhere, "" when the embedder makes them.
+    """
 
     name: str
     embedder: ModelFingerprint
@@ -41,6 +46,10 @@ class CollectionInfo:
     entities: int
     stored_bytes: int
     generation: int
+    indexed_fields: Mapping[str, str] = field(default_factory=dict)
+    recall_target: float = 0.95
+    favour: str = "memory"
+    space: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +183,7 @@ class ImageSummary:
 class StoredImage:
     """What a collection knows about an image, as far as it was asked for.
 
+    payload: empty in lists and exports that leave it out.
     entities: empty unless asked for. vectors: (1 + n, d) float32 unit vectors, the image's, then
     those of its n entities when these were asked for too; None unless asked for.
     pixels: encoded bytes; None unless asked for and kept.
@@ -241,8 +251,9 @@ class DeleteReport:
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
     """What one request may ask for: megapixels and bytes of a picture, characters of a text, hits in an
-    answer, regions of a query, examples of each kind, images of each arm of the first phase, queries and
-    pictures in a batch, bytes of a message, calls at once. 0: the server's version does not know it."""
+    answer, regions of a query, examples of each kind, images of each arm of the first phase, queries,
+    pictures and records in a batch, bytes of a message, calls at once. 0: the server's version does not know
+    it."""
 
     image_megapixels: float
     image_bytes: int
@@ -255,6 +266,7 @@ class ServerLimits:
     batch_images: int
     message_bytes: int
     concurrent_calls: int
+    batch_records: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,3 +277,5 @@ class ServerInfo:
     default_embedder: str
     default_segmenter: str
     limits: ServerLimits
+    snapshots: bool = False
+    """Whether it keeps snapshots: its operator named a folder for them."""

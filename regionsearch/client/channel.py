@@ -20,8 +20,15 @@ KEEPALIVE_SECONDS = 30
 
 # Only what can be asked twice without harm. A write whose answer was lost may have happened.
 _READS = {
-    "regionsearch.v1.CollectionService": ("GetCollection", "ListCollections"),
-    "regionsearch.v1.ImageService": ("GetImage", "ListImages"),
+    "regionsearch.v1.CollectionService": (
+        "GetCollection",
+        "GetCollectionStats",
+        "ListAliases",
+        "ListCollections",
+        "ListSnapshots",
+    ),
+    "regionsearch.v1.ImageService": ("CountImages", "GetImage", "ListImages"),
+    "regionsearch.v1.OperationService": ("GetOperation", "ListOperations"),
     "regionsearch.v1.SearchService": ("Search", "BatchSearch"),
     "regionsearch.v1.ServerService": ("GetServerInfo",),
 }
@@ -55,5 +62,6 @@ class Stubs:
     def __init__(self, channel: Any) -> None:
         self.collections: Any = collections_pb2_grpc.CollectionServiceStub(channel)  # type: ignore[no-untyped-call]
         self.images: Any = images_pb2_grpc.ImageServiceStub(channel)  # type: ignore[no-untyped-call]
+        self.operations: Any = operations_pb2_grpc.OperationServiceStub(channel)  # type: ignore[no-untyped-call]
         self.search: Any = search_pb2_grpc.SearchServiceStub(channel)  # type: ignore[no-untyped-call]
         self.server: Any = operations_pb2_grpc.ServerServiceStub(channel)  # type: ignore[no-untyped-call]

@@ -12,7 +12,7 @@ from grpc_status import rpc_status
 
 from regionsearch import errors
 from regionsearch.errors import InvalidRequest, Overloaded, RegionSearchError
-from regionsearch.v1 import search_pb2
+from regionsearch.v1 import operations_pb2, search_pb2
 
 ERROR_DOMAIN = "regionsearch"
 
@@ -79,8 +79,8 @@ def error_from(call: FailedCall) -> RegionSearchError:
     )
 
 
-def error_of_one(message: search_pb2.BatchSearchError) -> RegionSearchError:
-    """The error of one question of several."""
+def error_of_one(message: search_pb2.BatchSearchError | operations_pb2.OperationError) -> RegionSearchError:
+    """The error of one question of several, or of an operation."""
     code = next((code for code in grpc.StatusCode if code.value[0] == message.code), grpc.StatusCode.UNKNOWN)
     kind = BY_REASON.get(message.reason) or BY_CODE.get(code, RegionSearchError)
     return _made(kind, message.message, message.field or None, {}, 0.0)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from regionsearch.v1 import images_pb2
+from google.protobuf.message import Message
 
 
 class Remembering:
     """Hands on what an iterator yields, and keeps the error that ended it: gRPC reads it in a thread of
     its own and would report no more than that something failed."""
 
-    def __init__(self, messages: Iterator[images_pb2.UpsertImageStreamRequest]) -> None:
+    def __init__(self, messages: Iterator[Message]) -> None:
         self._messages = messages
         self.error: Exception | None = None
 
-    def __iter__(self) -> Iterator[images_pb2.UpsertImageStreamRequest]:
+    def __iter__(self) -> Iterator[Message]:
         return self
 
-    def __next__(self) -> images_pb2.UpsertImageStreamRequest:
+    def __next__(self) -> Message:
         try:
             return next(self._messages)
         except StopIteration:

@@ -9,11 +9,8 @@ from datetime import UTC
 import numpy as np
 
 from regionsearch.client.answers import (
-    CollectionInfo,
     DeleteReport,
     ImageSummary,
-    ModelFingerprint,
-    PixelsKept,
     ServerInfo,
     ServerLimits,
     StoredImage,
@@ -22,30 +19,10 @@ from regionsearch.client.answers import (
     UpsertFailure,
     UpsertReport,
 )
-from regionsearch.client.requests import PIXELS_KEPT
 from regionsearch.client.search_responses import entity_of, masks_of
+from regionsearch.client.stored_answers import ImageCount, RecordStreamReport
 from regionsearch.protobuf_shapes import vector_from_message
-from regionsearch.v1 import collections_pb2, images_pb2, operations_pb2, types_pb2
-
-_PIXELS_NAMES: dict[int, PixelsKept] = {value: name for name, value in PIXELS_KEPT.items()}
-
-
-def collection_info(message: collections_pb2.Collection) -> CollectionInfo:
-    return CollectionInfo(
-        name=message.name,
-        embedder=_fingerprint(message.embedder),
-        segmenter=_fingerprint(message.segmenter),
-        pixels=_PIXELS_NAMES[message.pixels],
-        entity_limit=message.entity_limit,
-        images=message.images,
-        entities=message.entities,
-        stored_bytes=message.stored_bytes,
-        generation=message.generation,
-    )
-
-
-def _fingerprint(message: types_pb2.Fingerprint) -> ModelFingerprint:
-    return ModelFingerprint(message.name, message.weights, message.dimension, message.preprocessing)
+from regionsearch.v1 import images_pb2, operations_pb2
 
 
 def stored_image(message: images_pb2.ImageRecord) -> StoredImage:
@@ -55,7 +32,7 @@ def stored_image(message: images_pb2.ImageRecord) -> StoredImage:
         vectors = np.stack([vector_from_message(row) for row in rows])
     return StoredImage(
         summary=image_summary(message),
-        payload=json.loads(message.payload_json),
+        payload=json.loads(message.payload_json) if message.payload_json else {},
         entities=tuple(map(entity_of, message.entities, masks_of(message.entities))),
         vectors=vectors,
         pixels=message.pixels if message.HasField("pixels") else None,
@@ -101,6 +78,28 @@ def stream_report(message: images_pb2.UpsertImageStreamResponse) -> StreamReport
     )
 
 
+def records_report(messages: Iterable[images_pb2.UpsertRecordsResponse]) -> UpsertReport:
+    """The answers to consecutive messages as one; positions count through all of them."""
+    upserted: list[UpsertedImage] = []
+    entities = 0
+    for message in messages:
+        before = len(upserted)
+        upserted.extend(
+            UpsertedImage(image.image_id, before + image.position, image.created, image.version)
+            for image in message.upserted
+        )
+        entities += message.entities
+    return UpsertReport(tuple(upserted), (), entities)
+
+
+def record_stream_report(message: images_pb2.UpsertRecordStreamResponse) -> RecordStreamReport:
+    return RecordStreamReport(message.messages, message.created, message.replaced, message.entities)
+
+
+def image_count(message: images_pb2.CountImagesResponse) -> ImageCount:
+    return ImageCount(message.images, message.entities, tuple(message.notes))
+
+
 def _failure(message: images_pb2.UpsertFailure, before: int) -> UpsertFailure:
     return UpsertFailure(message.image_id, before + message.position, message.reason, message.message)
 
@@ -117,6 +116,7 @@ def server_info(message: operations_pb2.GetServerInfoResponse) -> ServerInfo:
         segmenters=tuple(message.segmenters),
         default_embedder=message.default_embedder,
         default_segmenter=message.default_segmenter,
+        snapshots=message.snapshots,
         limits=ServerLimits(
             image_megapixels=limits.image_megapixels,
             image_bytes=limits.image_bytes,
@@ -127,6 +127,7 @@ def server_info(message: operations_pb2.GetServerInfoResponse) -> ServerInfo:
             candidates=limits.candidates,
             batch_queries=limits.batch_queries,
             batch_images=limits.batch_images,
+            batch_records=limits.batch_records,
             message_bytes=limits.message_bytes,
             concurrent_calls=limits.concurrent_calls,
         ),
