@@ -28,6 +28,7 @@ from regionsearch.collection.environment import DEFAULT_MAP_SIZE, Environment
 from regionsearch.collection.fields.field_rows import FieldRows
 from regionsearch.collection.group_commit import GroupCommit
 from regionsearch.collection.records import CollectionSpec
+from regionsearch.collection.scrubbing import scrub_if_pending
 from regionsearch.collection.segment_folders import remove_segment_files
 from regionsearch.collection.spec_rows import (
     delete_spec,
@@ -77,6 +78,7 @@ class DataDirectory:
         if mode == "write":
             self._writer = GroupCommit(self._environment)
             try:
+                scrub_if_pending(self._environment)
                 self.finish_drops()
             except BaseException:
                 self.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,9 +13,11 @@ from regionsearch.collection.catalog import CollectionRows, Counters
 from regionsearch.collection.data_directory import DataDirectory
 from regionsearch.collection.records import CollectionSpec
 from regionsearch.collection.segment_folders import segment_folder
-from regionsearch.collection.snapshots.destinations import SnapshotWriter, writer_for, writing_errors
+from regionsearch.collection.segments.manifest import Manifest
+from regionsearch.collection.snapshots import manifest as described
+from regionsearch.collection.snapshots.destinations import SnapshotWriter, writing
 from regionsearch.collection.snapshots.going_on import Check, Going, Progress
-from regionsearch.collection.snapshots.manifest import FileEntry, Manifest, SnapshotInfo, is_ours
+from regionsearch.collection.snapshots.manifest import FileEntry, SnapshotInfo
 from regionsearch.collection.snapshots.row_files import RowFile, collection_rows
 from regionsearch.collection.spec_rows import spec_from_json, stored_spec
 from regionsearch.collection.steps import reached
@@ -45,10 +46,10 @@ def create(
     """
     collection = directory.collection(name)
     path = Path(destination)
-    with _writing(path) as writer, ExitStack() as held:
+    with writing(path) as writer, ExitStack() as held:
         with directory.environment.transaction() as transaction:
             spec, counters = _at_this_moment(directory, transaction, collection.spec.name, collection.number)
-            files = _open_segment_files(segment_folder(directory.path, collection.number), held)
+            files = _open_segment_files(directory, transaction, collection.number, held)
             sizes = sum(source.stat().st_size for _, source, _ in files if source.exists())
             going = Going(counters.stored_bytes + sizes, progress, check)
             going.on()
@@ -59,7 +60,7 @@ def create(
             entries.append(entry)
             going.on(entry.size)
         reached("snapshot: files copied")
-        manifest = Manifest(spec, counters, time.time_ns() // 1_000, rows, tuple(entries))
+        manifest = described.Manifest(spec, counters, time.time_ns() // 1_000, rows, tuple(entries))
         writer.synchronise(manifest.to_bytes())
         reached("snapshot: synced")
         going.on()
@@ -67,17 +68,6 @@ def create(
     reached("snapshot: renamed")
     going.done()
     return SnapshotInfo.of(path, manifest)
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[SnapshotWriter]:
-    writer = writer_for(path)
-    try:
-        with writing_errors(path):
-            yield writer
-    except BaseException:
-        writer.abandon()
-        raise
 
 
 def _at_this_moment(
@@ -90,19 +80,22 @@ def _at_this_moment(
     return spec_from_json(stored)[0], rows.counters(transaction)
 
 
-def _open_segment_files(folder: Path, held: ExitStack) -> list[tuple[str, Path, BinaryIO]]:
-    """(name in the snapshot, path, file) of all that lie there now.
+def _open_segment_files(
+    directory: DataDirectory, transaction: Any, number: int, held: ExitStack
+) -> list[tuple[str, Path, BinaryIO]]:
+    """(name in the snapshot, path, file) of all files of the segments of this moment.
 
-    Whoever merges may remove them, but not from under an open file. One that goes before it is opened is
+    Whoever merges may remove them, but not from under an open file. One that went before it was opened is
     left out: what is derived is made again after a restore.
     """
+    folder = segment_folder(directory.path, number)
     files: list[tuple[str, Path, BinaryIO]] = []
-    for path in sorted(folder.glob("*/*")):
-        name = f"segments/{path.parent.name}/{path.name}"
-        if not is_ours(name) or name.endswith(".partial"):
-            continue
-        with contextlib.suppress(FileNotFoundError):
-            files.append((name, path, held.enter_context(path.open("rb"))))
+    for segment in Manifest(directory.environment, number).segments(transaction):
+        for each in segment.files:
+            name = f"segments/{segment.number}/{each.name}"
+            path = folder / str(segment.number) / each.name
+            with contextlib.suppress(FileNotFoundError):
+                files.append((name, path, held.enter_context(path.open("rb"))))
     return files
 
 

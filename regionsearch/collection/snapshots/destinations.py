@@ -47,6 +47,18 @@ class SnapshotWriter(Protocol):
         ...
 
 
+@contextlib.contextmanager
+def writing(path: Path, *, replace: bool = False) -> Iterator[SnapshotWriter]:
+    """A writer as `writer_for` gives it, which is abandoned when the block raises."""
+    writer = writer_for(path, replace=replace)
+    try:
+        with writing_errors(path):
+            yield writer
+    except BaseException:
+        writer.abandon()
+        raise
+
+
 def writer_for(path: Path, *, replace: bool = False) -> SnapshotWriter:
     """For a tar when the name ends in `.tar`, otherwise for a folder. What an earlier writer left of this
     snapshot when it was killed is removed.

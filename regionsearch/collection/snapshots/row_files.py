@@ -75,7 +75,7 @@ _KEY_BYTES = {
     "hashes": (40, 40),
     "pixels": (8, 8),
     "backgrounds": (0, 0),
-    "segments": (1, MAX_KEY_BYTES),
+    "segments": (0, MAX_KEY_BYTES),
     "fields": (1, MAX_KEY_BYTES),
 }
 """Fewest and most that a key of each sub-database has behind the collection's number."""
@@ -91,6 +91,17 @@ def placed(where: str, database: str, key: bytes, value: Buffer, number: int) ->
         return new_key, rebound(database, value, _NOWHERE + key, new_key)
     except DataLoss as error:
         raise DataLoss(f"{where}: row {key.hex()} of '{database}': {error.message}") from error
+
+
+def unsealed(where: str, database: str, key: bytes, value: Buffer) -> Buffer:
+    """What a row of a snapshot says, without its seal; of a record, the record. Raises DataLoss."""
+    placed(where, database, key, value, 0)
+    return value if database == "records" else open_value(database, _NOWHERE + key, value)
+
+
+def sealed(database: str, key: bytes, value: Buffer) -> bytes:
+    """A value as in a snapshot, of any row but a record."""
+    return seal_value(database, _NOWHERE + key, value)
 
 
 class RowFile:
