@@ -104,7 +104,7 @@ def test_a_filter_is_evaluated_at_the_moment_of_the_call(directory: DataDirector
 
 
 def test_an_export_beside_another_process_s_writer_is_of_one_moment_too(directory: DataDirectory) -> None:
-    collection, given = filled(directory)
+    collection, _ = filled(directory)
     with DataDirectory(directory.path, "read") as reading:
         reader = reading.collection("photos")
         export = reader.export("payload.n < 5")
@@ -164,7 +164,7 @@ def test_an_export_ends_before_what_it_holds_grows_without_bound(directory: Data
 
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     with DataDirectory(tmp_path / "data", "write") as directory:
-        collection, given = filled(directory, 5)
+        _, given = filled(directory, 5)
         record_bytes: Any = given["002"].vectors[1].tobytes()
     data = tmp_path / "data/catalog/data.mdb"
     stored = bytearray(data.read_bytes())
