@@ -35,10 +35,11 @@ from regionsearch.collection.records import (
 )
 from regionsearch.collection.replaced_images import ReplacedImages
 from regionsearch.collection.search_arms import SearchArms
+from regionsearch.collection.segments.upkeep import Upkeep
 from regionsearch.collection.updating import updated_spec
 from regionsearch.collection.validation import check_durability, check_query_vector
 from regionsearch.collection.writes import CollectionWrites
-from regionsearch.errors import InvalidRequest
+from regionsearch.errors import InvalidRequest, ReadOnly
 
 
 class Collection:
@@ -49,13 +50,19 @@ class Collection:
     """
 
     def __init__(
-        self, environment: Environment, number: int, spec: CollectionSpec, writer: GroupCommit | None
+        self,
+        environment: Environment,
+        number: int,
+        spec: CollectionSpec,
+        writer: GroupCommit | None,
+        upkeep: Upkeep | None,
     ) -> None:
         self._environment = environment
         self._spec = spec
+        self._upkeep = upkeep
         self._rows = CollectionRows(environment, spec.name, number)
         self._arms = SearchArms(
-            environment, self._rows, spec.embedder.dimension, is_writer=writer is not None
+            environment, self._rows, spec.embedder.dimension, writer, lambda: self._spec.index, upkeep
         )
         self._filtering = Filtering(environment, self._rows, self._arms.current)
         replaced = ReplacedImages()
@@ -346,6 +353,41 @@ class Collection:
         """Builds the indexes now, so that the first search need not."""
         self._arms.current()
 
+    def seal(
+        self,
+        *,
+        progress: Callable[[float], None] | None = None,
+        check: Callable[[], None] | None = None,
+        wait: bool = True,
+    ) -> None:
+        """Moves all rows that are searched in memory into index segments, merged until few are left.
+
+        progress: called with 0 to 1. check: called often; what it raises ends the work, and what was
+        published before stays. wait: until it is done. Raises ReadOnly, StorageFull, Cancelled.
+        """
+        self._ordered(False, progress, check, wait)
+
+    def compact(
+        self,
+        *,
+        progress: Callable[[float], None] | None = None,
+        check: Callable[[], None] | None = None,
+        wait: bool = True,
+    ) -> None:
+        """As `seal`; afterwards no segment has a row of a deleted image, and there are as few as can be."""
+        self._ordered(True, progress, check, wait)
+
+    def _ordered(
+        self,
+        compact: bool,
+        progress: Callable[[float], None] | None,
+        check: Callable[[], None] | None,
+        wait: bool,
+    ) -> None:
+        if self._upkeep is None:
+            raise ReadOnly(f"collection '{self._spec.name}' is open for reading")
+        self._upkeep.order(self._arms, compact=compact, progress=progress, check=check, wait=wait)
+
     def matching(self, where: str) -> Matching:
         """What satisfies a filter (docs/filters.md) now, all of it when it is blank.
 
@@ -364,8 +406,7 @@ class Collection:
         Fewer than k when there are fewer. Raises InvalidRequest, ModelUnavailable (no FAISS).
         """
         checked = self._checked_query(vector, k)
-        view = self._arms.current() if matching is None else matching.view
-        ids, similarities = view.search("entities", checked, k, matching)
+        ids, similarities = self._arms.search("entities", checked, k, matching)
         return Neighbours(image_numbers(ids), ordinals(ids), similarities)
 
     def search_images(
@@ -373,8 +414,7 @@ class Collection:
     ) -> Neighbours:
         """Global arm, as `search`."""
         checked = self._checked_query(vector, k)
-        view = self._arms.current() if matching is None else matching.view
-        ids, similarities = view.search("images", checked, k, matching)
+        ids, similarities = self._arms.search("images", checked, k, matching)
         return Neighbours(image_numbers(ids), np.zeros_like(ids), similarities)
 
     def _checked_query(self, vector: NDArray[np.float32], k: int) -> NDArray[np.float32]:

@@ -30,6 +30,8 @@ from regionsearch.collection.group_commit import GroupCommit
 from regionsearch.collection.records import CollectionSpec
 from regionsearch.collection.scrubbing import scrub_if_pending
 from regionsearch.collection.segment_folders import remove_segment_files
+from regionsearch.collection.segments.segment_files import sweep_segment_files
+from regionsearch.collection.segments.upkeep import DEFAULT_UPKEEP, Upkeep, UpkeepSettings
 from regionsearch.collection.spec_rows import (
     delete_spec,
     put_spec,
@@ -52,6 +54,7 @@ class DataDirectory:
     call began.
 
     map_size: bytes of address space for the catalog, which can grow up to it; sparse, 1 TiB by default.
+    upkeep: when its index segments are sealed, merged and compacted.
 
     Raises NotADataDirectory (something else lies there: never start empty over it; or, for `read`,
     nothing does), DataDirectoryInUse (another writer; names pid and host), ReadOnly, UnsupportedFormat,
@@ -60,7 +63,12 @@ class DataDirectory:
     """
 
     def __init__(
-        self, path: Path, mode: Literal["read", "write"], *, map_size: int = DEFAULT_MAP_SIZE
+        self,
+        path: Path,
+        mode: Literal["read", "write"],
+        *,
+        map_size: int = DEFAULT_MAP_SIZE,
+        upkeep: UpkeepSettings = DEFAULT_UPKEEP,
     ) -> None:
         if mode not in ("read", "write"):
             raise ValueError(f"mode is {mode!r}, not 'read' or 'write'")
@@ -75,9 +83,12 @@ class DataDirectory:
         self._opening = threading.Lock()
         self._closed = False
         self._writer: GroupCommit | None = None
+        self._upkeep: Upkeep | None = None
         if mode == "write":
             self._writer = GroupCommit(self._environment)
+            self._upkeep = Upkeep(upkeep)
             try:
+                sweep_segment_files(self._environment)
                 scrub_if_pending(self._environment)
                 self.finish_drops()
             except BaseException:
@@ -142,7 +153,7 @@ class DataDirectory:
             spec, number = spec_from_json(stored)
             known = self._collections.get(own)
             if known is None or known.number != number:  # dropped and made again by another process
-                known = Collection(self._environment, number, spec, self._writer)
+                known = Collection(self._environment, number, spec, self._writer, self._upkeep)
                 self._collections[own] = known
             elif self._writer is None:
                 known.take_spec(spec)  # which the writer's process may have changed
@@ -247,6 +258,8 @@ class DataDirectory:
             if self._closed:
                 return
             self._closed = True
+        if self._upkeep is not None:
+            self._upkeep.close()
         if self._writer is not None:
             self._writer.close()
         close_directory(self._path, self._environment, self._lock)
@@ -278,6 +291,8 @@ class DataDirectory:
             def sweep(transaction: Any, number: int = number) -> tuple[bool, None]:
                 return sweep_dropped(self._environment, transaction, number, _SWEEP_ROWS), None
 
+            if self._upkeep is not None:
+                self._upkeep.forget(number)
             remove_segment_files(self._path, number)
             reached("drop: files removed")
             while not writer.submit(sweep):

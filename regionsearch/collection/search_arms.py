@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.collection.catalog import CollectionRows
 from regionsearch.collection.environment import Environment
-from regionsearch.collection.fields.field_columns import FieldChange
+from regionsearch.collection.fields.field_columns import FieldChange, FieldColumns
 from regionsearch.collection.fields.field_rows import FieldRows
+from regionsearch.collection.group_commit import GroupCommit
 from regionsearch.collection.record_layout import vectors_of, verify
+from regionsearch.collection.records import IndexWish, SegmentStats
 from regionsearch.collection.segments.entity_columns import EntityColumns
-from regionsearch.collection.segments.fresh_rows import FreshRows
+from regionsearch.collection.segments.fresh_rows import FreshPart, FreshRows
+from regionsearch.collection.segments.manifest import Manifest, SegmentRow
+from regionsearch.collection.segments.opening import IndexedPart, SegmentsMovedError, open_segments, scanned
 from regionsearch.collection.segments.record_columns import entity_columns
-from regionsearch.collection.segments.view import View
+from regionsearch.collection.segments.record_vectors import RecordVectors
+from regionsearch.collection.segments.segment import SegmentPart
+from regionsearch.collection.segments.segment_files import SegmentFiles
+from regionsearch.collection.segments.view import Allowed, Arm, View
 from regionsearch.errors import DataLoss
+
+if TYPE_CHECKING:
+    from regionsearch.collection.segments.upkeep import Upkeep
 
 _BATCH_IMAGES = 256
 """Images whose vectors are gathered before they go into the fresh rows: some 20 MB at 33 × 640."""
 _NOTHING: NDArray[np.int64] = np.empty(0, np.int64)
+_TRIES = 5
+"""Of a search in a newer view, when rows of its own were buried meanwhile."""
+_PUBLISHING_SECONDS = 10.0
+"""Between a commit and its publication, at the very most."""
 _log = logging.getLogger(__name__)
 
 
@@ -42,83 +59,303 @@ class Change:
 
 @dataclass(eq=False)
 class _State:
-    """view: what searches see. last_number: how far it has come. damaged: numbers of images that are left out
-    because their record fails its checksum."""
+    """segments: ascending. frozen: fresh rows that are being sealed. fresh: those after them. segments_at:
+    the manifest's next number. last_number: of images, how far all this has come. damaged: numbers of images
+    that are left out because their record fails its checksum. view: all of it, as searches see it."""
 
-    view: View
+    segments: list[IndexedPart]
     fresh: FreshRows
+    segments_at: int
     last_number: int
     damaged: set[int]
+    view: View
+    frozen: FreshPart | None = None
 
 
 class SearchArms:
-    """Built from the records by the first search, then kept in step.
+    """Loaded by the first search, then kept in step: the images that index segments cover come from their
+    files, the others are read from their records.
 
     Beside this process's writer, each write hands its change over before it is acknowledged. Beside
-    another process's, each search compares the collection's generation (one LMDB read) and, when it
-    has moved, reads the records that are new. Image numbers only grow, so these are the last ones;
+    another process's, each search compares the collection's generation and that of its segments (two LMDB
+    reads) and, when one has moved, reads what is new. Image numbers only grow, so these are the last ones;
     only when images are fewer than that explains are all keys read, to find those that are gone.
     """
 
     def __init__(
-        self, environment: Environment, rows: CollectionRows, dimension: int, *, is_writer: bool
+        self,
+        environment: Environment,
+        rows: CollectionRows,
+        dimension: int,
+        writer: GroupCommit | None,
+        wish: Callable[[], IndexWish],
+        upkeep: Upkeep | None = None,
     ) -> None:
+        """wish: the collection's, now. upkeep: what keeps its segments; None beside another's writer."""
+        self.rows = rows
+        self.wish = wish
+        self.files = SegmentFiles(environment.catalog.parent, rows.number)
+        self.records = RecordVectors(environment, rows, dimension, self._refuse_lost)
+        self.last_search = self.last_write = -float("inf")
+        """When, in seconds of `time.monotonic`."""
+        self.row_bytes = 4 * dimension
+        """Of one row in memory, roughly."""
         self._environment = environment
-        self._rows = rows
         self._field_rows = FieldRows(environment, rows)
+        self._manifest = Manifest(environment, rows.number)
         self._dimension = dimension
-        self._is_writer = is_writer
+        self._writer = writer
+        self._upkeep = upkeep
+        self._last_taken = 0
         self._state: _State | None = None
-        self._changing = threading.Lock()
+        self._changing = threading.RLock()
+        self._room = threading.Condition(self._changing)
+
+    # searches
 
     def current(self) -> View:
         """With every write that was acknowledged before the call. Raises CollectionNotFound."""
         state = self._state
         with self._environment.transaction() as transaction:
-            counters = self._rows.counters(transaction)
+            counters = self.rows.counters(transaction)
             if state is not None:
                 view = state.view
-                if self._is_writer or view.generation >= counters.generation:
+                if self._writer is not None or (
+                    view.generation >= counters.generation
+                    and state.segments_at == self._manifest.next_number(transaction)
+                ):
                     return view
-        with self._changing, self._environment.transaction() as transaction:
-            if self._state is None:
-                fresh = FreshRows(self._dimension)
-                begun = _State(View((fresh.part,), -1), fresh, 0, set())
-                self._catch_up(begun, transaction)
-                self._state = begun
-            elif not self._is_writer:
-                self._catch_up(self._state, transaction)
+        with self._changing:
+            if self._state is None or self._writer is None:
+                known, self._state = self._state, None  # what is half followed must not be seen
+                self._state = self._followed(known)
+                self._notice()
             return self._state.view
 
+    def search(
+        self, arm: Arm, vector: NDArray[np.float32], k: int, matching: Allowed | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """As `View.search`, in the view of `matching`, or else in the current one, and in the next when
+        images were replaced meanwhile. Raises CollectionNotFound, DataLoss."""
+        self.last_search = time.monotonic()
+        for _ in range(_TRIES):
+            view = self.current() if matching is None else matching.view
+            nearest = view.nearest(arm, vector, k, matching)
+            if not nearest.gone or matching is not None:
+                break
+        return nearest.ids, nearest.similarities
+
+    # writes, on the writer's thread
+
     def publish(self, change: Change) -> None:
-        """Called by the writer's thread in the order of commits, before each is acknowledged."""
+        """Called in the order of commits, before each is acknowledged."""
+        self.last_write = time.monotonic()
         with self._changing:
             state = self._state
-            if state is None or change.generation <= state.view.generation:
-                return  # not built yet, or built from records that hold this change already
-            try:
-                buried = np.array(change.buried, np.int64)
-                part = state.fresh.replace(buried, change.added, change.columns)
-                state.damaged.difference_update(change.buried)
-                if change.added:
-                    state.last_number = change.added[-1][0]
-                state.view = View(
-                    (part,), change.generation, fields=state.view.fields.changed(change.fields)
-                )
-            except BaseException:
-                # The records are right; the next search builds the view from them again.
-                self._state = None
-                raise
+            # Else not loaded yet, or loaded from records that hold this change already.
+            if state is not None and change.generation > state.view.generation:
+                try:
+                    self._apply(state, change)
+                except BaseException:
+                    # The records are right; the next search loads the view from them again.
+                    self._state = None
+                    raise
+        self._notice()
 
-    def _catch_up(self, state: _State, transaction: Any) -> None:
-        counters = self._rows.counters(transaction)
+    def _notice(self) -> None:
+        if self._upkeep is not None:
+            self._upkeep.notice(self)
+
+    def _apply(self, state: _State, change: Change) -> None:
+        buried = np.array(change.buried, np.int64)
+        if len(buried):
+            state.segments = [part.without(buried) for part in state.segments]
+            if state.frozen is not None:
+                state.frozen = state.frozen.without(buried)
+        state.fresh.replace(buried, change.added, change.columns)
+        state.damaged.difference_update(change.buried)
+        if change.added:
+            state.last_number = change.added[-1][0]
+        state.view = self._view(state, change.generation, state.view.fields.changed(change.fields))
+
+    # upkeep, on its thread
+
+    def loaded(self) -> bool:
+        return self._state is not None
+
+    def unsealed_rows(self) -> int:
+        """Entities that no segment has; an estimate that costs one read when nothing is loaded."""
+        state = self._state
+        if state is not None:
+            frozen = 0 if state.frozen is None else len(state.frozen.entities)
+            return len(state.fresh.part.entities) + frozen
+        with self._environment.transaction() as transaction:
+            sealed = sum(row.entities for row in self._manifest.segments(transaction))
+            return max(0, self.rows.counters(transaction).entities - sealed)
+
+    def segments(self) -> tuple[IndexedPart, ...]:
+        """Those in use, oldest first; loads them."""
+        self.current()
+        with self._changing:
+            return () if self._state is None else tuple(self._state.segments)
+
+    def freeze(self) -> FreshPart | None:
+        """The fresh rows, to which nothing is added from now on; None when there are none."""
+        self.current()
+        with self._changing:
+            state = self._state
+            if state is None:
+                return None
+            if state.frozen is None and len(state.fresh.part.image_numbers):
+                state.frozen = state.fresh.part
+                state.fresh = FreshRows(self._dimension)
+                state.view = self._view(state, state.view.generation, state.view.fields)
+            return state.frozen
+
+    def take_segment_number(self) -> int:
+        """For the next segment; each is given out once."""
+        with self._environment.transaction() as transaction:
+            self._last_taken = max(self._last_taken + 1, self._manifest.next_number(transaction))
+        return self._last_taken
+
+    def exchange(self, removed: Sequence[int], row: SegmentRow | None, *, frozen: bool) -> None:
+        """Publishes a segment, whose files are on disk, in the place of those with these numbers and, if said
+        so, of the frozen rows; or takes them out alone. What died since is dead in it.
+
+        Raises CollectionNotFound, StorageFull; ValueError when the segments have changed meanwhile.
+        """
+        assert self._writer is not None
+        part = None if row is None else SegmentPart.open(self.files.folder(row.number), row, verified=True)
+
+        def apply(transaction: Any) -> tuple[None, Callable[[], None]]:
+            self.rows.counters(transaction)
+            listed = {each.number for each in self._manifest.segments(transaction)}
+            if not listed.issuperset(removed) or (row is not None and row.number in listed):
+                raise ValueError(
+                    f"segments {sorted(removed)} are not those of the manifest: {sorted(listed)}"
+                )
+            self._manifest.change(transaction, [] if row is None else [row], removed)
+            at = self._manifest.next_number(transaction)
+            return None, lambda: self._exchanged(set(removed), part, at, frozen=frozen)
+
+        self._writer.submit(apply)
+
+    def _exchanged(self, removed: set[int], part: SegmentPart | None, at: int, *, frozen: bool) -> None:
+        with self._changing:
+            state = self._state
+            if state is None:
+                return
+            if state.segments_at + 1 != at:
+                self._state = None  # loaded anew while this was published: the manifest says what is right
+                return
+            replaced = [each for each in state.segments if each.row.number in removed]
+            kept = [each for each in state.segments if each.row.number not in removed]
+            inputs = [*replaced, *([state.frozen] if frozen and state.frozen is not None else [])]
+            if part is not None:
+                alive = [each.image_numbers[each.live] for each in inputs]
+                kept.append(part.living(np.concatenate(alive) if alive else _NOTHING))
+                kept.sort(key=lambda each: each.row.first)
+            state.segments = kept
+            state.segments_at = at
+            if frozen:
+                state.frozen = None
+            state.view = self._view(state, state.view.generation, state.view.fields)
+            self._room.notify_all()
+
+    def wait_for_room(self) -> None:
+        """To be called before rows are added, in no transaction: waits, for a bounded time, while so many are
+        unsealed that memory would run full."""
+        if self._upkeep is not None:
+            self._upkeep.wait_for_room(self)
+
+    def wait_until_sealed(self, rows: int, seconds: float) -> None:
+        """Until fewer than `rows` entities are unsealed; `seconds` at most."""
+        with self._room:
+            self._room.wait_for(lambda: self._state is None or self.unsealed_rows() < rows, timeout=seconds)
+
+    # what others ask
+
+    def segment_stats(self) -> tuple[tuple[SegmentStats, ...], int, int]:
+        """Of the segments; fresh rows of both arms; dead rows of both arms that segments still hold."""
+        view = self.current()
+        segments = []
+        dead = fresh = 0
+        for part in view.parts:
+            if not isinstance(part, IndexedPart):
+                fresh += part.live_row_count + len(part.live) - part.dead_images
+                continue
+            row = part.row
+            kinds = (str(row.entity_index.get("kind", "")), str(row.image_index.get("kind", "")))
+            segments.append(
+                SegmentStats(row.number, row.images, row.entities, part.dead_images, *kinds, row.size)
+            )
+            dead += part.dead_images + int(part.starts[-1]) - part.live_row_count
+        return tuple(segments), fresh, dead
+
+    @contextlib.contextmanager
+    def hold_files(self) -> Iterator[list[tuple[int, list[Path]]]]:
+        """Segments and their files, all of which stay where they are inside."""
+        with self.files.hold():
+            with self._environment.transaction() as transaction:
+                rows = self._manifest.segments(transaction)
+            yield [
+                (row.number, [self.files.folder(row.number) / file.name for file in row.files])
+                for row in rows
+            ]
+
+    # loading
+
+    def _view(self, state: _State, generation: int, fields: FieldColumns) -> View:
+        frozen = () if state.frozen is None else (state.frozen,)
+        return View((*state.segments, *frozen, state.fresh.part), generation, self.records, fields)
+
+    def _followed(self, known: _State | None) -> _State:
+        """The state of now, with what can be kept of a known one."""
+        parts = {} if known is None else {part.row.number: part for part in known.segments}
+        while True:
+            with self._environment.transaction() as transaction:
+                rows = self._manifest.segments(transaction)
+                at = self._manifest.next_number(transaction)
+            if known is not None and known.segments_at == at:
+                segments = known.segments
+            else:
+                try:
+                    segments = open_segments(rows, parts, self.files, self.records, self._is_listed)
+                except SegmentsMovedError:
+                    continue
+                parts = {part.row.number: part for part in segments}
+            with self._environment.transaction() as transaction:
+                if self._manifest.next_number(transaction) == at:
+                    return self._caught_up(known, segments, at, transaction)
+
+    def _is_listed(self, number: int) -> bool:
+        with self._environment.transaction() as transaction:
+            return number in {row.number for row in self._manifest.segments(transaction)}
+
+    def _caught_up(
+        self, known: _State | None, segments: list[IndexedPart], at: int, transaction: Any
+    ) -> _State:
+        counters = self.rows.counters(transaction)
+        sealed = max((part.row.last for part in segments), default=0)
+        if known is None:
+            fresh = FreshRows(self._dimension)
+            state = _State(segments, fresh, at, sealed, set(), View((), -1))
+            state.view = self._view(state, -1, FieldColumns())
+        else:
+            state = known
+            state.segments, state.segments_at = segments, at
+            state.fresh.drop_until(sealed)
+            state.last_number = max(state.last_number, sealed)
+            state.view = self._view(state, state.view.generation, state.view.fields)
         first = state.last_number + 1
-        fresh = sum(1 for _ in self._rows.numbers(transaction, first))
+        coming = sum(1 for _ in self.rows.numbers(transaction, first))
         gone = _NOTHING
-        if state.view.images + len(state.damaged) + fresh != counters.images:
-            live = np.fromiter(self._rows.numbers(transaction), np.int64)
-            known = np.concatenate([state.view.live_numbers(), np.array(sorted(state.damaged), np.int64)])
-            gone = np.setdiff1d(known, live)
+        if state.view.images + len(state.damaged) + coming != counters.images:
+            live = np.fromiter(self.rows.numbers(transaction), np.int64)
+            seen = np.concatenate([state.view.live_numbers(), np.array(sorted(state.damaged), np.int64)])
+            gone = np.setdiff1d(seen, live)
+            state.segments = [part.without(gone) for part in state.segments]
+            self._take_in(state, np.setdiff1d(live[live < first], seen), transaction)
         batch: list[tuple[int, NDArray[np.float32]]] = []
         columns: list[EntityColumns] = []
         for number, vectors, column in self._verified(transaction, first, state.damaged):
@@ -127,29 +364,70 @@ class SearchArms:
             if len(batch) == _BATCH_IMAGES:
                 state.fresh.replace(_NOTHING, batch, columns)
                 batch, columns = [], []
-        part = state.fresh.replace(gone, batch, columns)
+        state.fresh.replace(gone, batch, columns)
         state.damaged.difference_update(gone.tolist())
         state.last_number = max(state.last_number, counters.next_number - 1)
         # Once, at the end, so that a replaced image is never missing, nor there twice.
         fields = self._field_rows.load(transaction, state.view.fields)
-        state.view = View((part,), counters.generation, fields=fields)
+        state.view = self._view(state, counters.generation, fields)
+        return state
+
+    def _take_in(self, state: _State, numbers: NDArray[np.int64], transaction: Any) -> None:
+        """Images in the range of a segment that does not have them: left out when it was built because their
+        records are damaged. If one is not, the segment cannot be trusted, and its records are."""
+        for number in numbers.tolist():
+            value = self.rows.record(transaction, number)
+            try:
+                if value is None:
+                    continue
+                verify(value, self.rows.record_key(number))
+            except DataLoss as error:
+                self._left_out(number, error, state.damaged)
+                continue
+            for place, part in enumerate(state.segments):
+                if part.row.first <= number <= part.row.last and isinstance(part, SegmentPart):
+                    _log.error(
+                        "collection '%s': index segment %d lacks image number %d; its images are searched in "
+                        "their records until it is rebuilt",
+                        self.rows.name,
+                        part.row.number,
+                        number,
+                    )
+                    state.segments[place] = scanned(part.row, self.records)
 
     def _verified(
         self, transaction: Any, first: int, damaged: set[int]
     ) -> Iterable[tuple[int, NDArray[np.float32], EntityColumns]]:
         """Views of the vectors of each image from a number on; those that fail go into `damaged`."""
-        for number, value in self._rows.records_from(transaction, first):
+        for number, value in self.rows.records_from(transaction, first):
             try:
-                key = self._rows.record_key(number)
+                key = self.rows.record_key(number)
                 header = verify(value, key)
                 columns = entity_columns(value, key, header)
             except DataLoss as error:
-                damaged.add(number)
-                _log.error(
-                    "collection '%s': image number %d is left out of searches: %s",
-                    self._rows.name,
-                    number,
-                    error.message,
-                )
+                self._left_out(number, error, damaged)
                 continue
             yield number, vectors_of(value, header), columns
+
+    def _left_out(self, number: int, error: DataLoss, damaged: set[int]) -> None:
+        if number not in damaged:
+            damaged.add(number)
+            _log.error(
+                "collection '%s': image number %d is left out of searches: %s",
+                self.rows.name,
+                number,
+                error.message,
+            )
+
+    def _refuse_lost(self, numbers: NDArray[np.int64], generation: int) -> None:
+        """Raises DataLoss unless a write has buried all these images, whose records were missing at that
+        generation."""
+        deadline = time.monotonic() + _PUBLISHING_SECONDS
+        while (view := self.current()).generation < generation and time.monotonic() < deadline:
+            time.sleep(0.001)
+        lost = np.intersect1d(numbers, view.live_numbers())
+        if len(lost):
+            raise DataLoss(
+                f"the record of image number {lost[0]} of collection '{self.rows.name}' is missing, though "
+                "no write has deleted it: `regionsearch verify` says what else is"
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,3 +62,30 @@ class EntityColumns:
             self.sources[which],
             self.label_table,
         )
+
+    @staticmethod
+    def concatenated(parts: Sequence[EntityColumns]) -> EntityColumns:
+        """Of all entities one part after the other, with one table of the labels that they use."""
+        codes: dict[str, int] = {}
+        labels = []
+        for part in parts:
+            used = np.unique(part.labels[part.labels != NO_LABEL])
+            to_code = np.full(len(part.label_table) + 1, NO_LABEL, np.int32)
+            for place in used.tolist():
+                to_code[place] = codes.setdefault(part.label_table[place], len(codes))
+            labels.append(to_code[part.labels])
+        return EntityColumns(
+            np.concatenate([part.areas for part in parts]),
+            np.concatenate([part.objectness for part in parts]),
+            np.concatenate([part.boxes for part in parts]),
+            np.concatenate(labels),
+            np.concatenate([part.sources for part in parts]),
+            tuple(codes),
+        )
+
+    @staticmethod
+    def empty() -> EntityColumns:
+        """Of no entity."""
+        floats = np.empty(0, np.float32)
+        labels, sources = np.empty(0, np.int32), np.empty(0, np.uint8)
+        return EntityColumns(floats, floats, floats.reshape(0, 4), labels, sources, ())

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from regionsearch.collection.inner_products import inner_products, load_faiss
 from regionsearch.collection.segments.best_rows import best_rows
 from regionsearch.collection.segments.entity_columns import NO_LABEL, EntityColumns
-from regionsearch.collection.segments.view import Arm, SearchedPart
+from regionsearch.collection.segments.view import Arm, Found, SearchedPart
 
 BLOCK_BYTES = 8 << 20
 """Of one block's vectors: adding rows never moves more than this."""
@@ -35,26 +35,28 @@ others masked, which reads memory in one stream."""
 class FreshPart(SearchedPart):
     """entity_vectors, image_vectors: blocks (n_i, d) float32, whose rows are the part's, in order."""
 
+    in_memory: ClassVar[bool] = True
+
     entity_vectors: tuple[NDArray[np.float32], ...]
     image_vectors: tuple[NDArray[np.float32], ...]
 
     def nearest(
         self, arm: Arm, vector: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    ) -> Found:
         blocks = self.entity_vectors if arm == "entities" else self.image_vectors
         if allowed is None and self.dead_images:
             allowed = self.live_rows if arm == "entities" else self.live
         if allowed is None:
             similarities = inner_products(blocks, vector)
             rows = best_rows(similarities, k)
-            return rows, similarities[rows]
+            return Found(rows, similarities[rows], exact=True)
         places = np.flatnonzero(allowed)
         if len(places) > FEW_ROWS * len(allowed):
             similarities = inner_products(blocks, vector)[places]
         else:
             similarities = inner_products([self.gathered(arm, places)], vector)
         rows = best_rows(similarities, k)
-        return places[rows], similarities[rows]
+        return Found(places[rows], similarities[rows], exact=True)
 
     def gathered(self, arm: Arm, places: NDArray[np.int64]) -> NDArray[np.float32]:
         """(n, d) float32, a copy: the vectors of these rows, ascending."""
@@ -154,6 +156,15 @@ class FreshRows:
         # Once, at the end: whoever reads it meanwhile sees all of the change or nothing.
         self._part = part
         return part
+
+    def drop_until(self, number: int) -> FreshPart:
+        """Without the images up to this number, which are searched elsewhere from now on."""
+        part = self._part
+        if len(part.image_numbers) and part.image_numbers[0] <= number:
+            sealed = part.image_numbers[part.image_numbers <= number]
+            self._give_back_dead(part.without(sealed))
+            self._part = self._taken()
+        return self._part
 
     def _begin(self) -> None:
         self._numbers, self._starts, self._live = _Column(np.int64), _Column(np.int64), _Column(np.bool_)

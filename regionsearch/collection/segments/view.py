@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal, Protocol, Self
+from typing import ClassVar, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from regionsearch.collection.fields.field_columns import FieldColumns
 from regionsearch.collection.index import IMAGE_ORDINAL, ORDINAL_BITS
+from regionsearch.collection.inner_products import inner_products
 from regionsearch.collection.segments.best_rows import best_rows
 from regionsearch.collection.segments.entity_columns import EntityColumns
 
 Arm = Literal["entities", "images"]
 """Which vectors are compared: those of entities, or the images' own."""
+FEW_ALLOWED = 1_000
+"""Up to here rows that a filter allows are read from their records and compared exactly."""
 
 
 class Allowed(Protocol):
     """What a filter let through (`fields.Matching`).
 
-    rows: per part of the view (n,) bool, live entity rows. images: per part (m,) bool, live images.
+    view: that it was made for. rows: per part of the view (n,) bool, live entity rows. images: per part (m,)
+    bool, live images.
     """
+
+    @property
+    def view(self) -> View: ...
 
     @property
     def rows(self) -> tuple[NDArray[np.bool_], ...]: ...
@@ -81,29 +89,59 @@ class Part:
         return replace(self, live=live)
 
 
+class Found(NamedTuple):
+    """Rows of one part, best first, equal ones in the order of rows.
+
+    rows: places. similarities: float32. exact: or estimates, of more rows than were asked for.
+    """
+
+    rows: NDArray[np.int64]
+    similarities: NDArray[np.float32]
+    exact: bool
+
+
 class SearchedPart(Part, ABC):
-    """A part that can be searched."""
+    """A part that can be searched. in_memory: whether its vectors are, so that reading some costs nothing."""
+
+    in_memory: ClassVar[bool]
 
     @abstractmethod
     def nearest(
         self, arm: Arm, vector: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The k live rows (fewer when there are fewer) of an arm with the largest inner product, best first,
-        equal ones in the order of rows: places, and exact similarities.
+    ) -> Found:
+        """The k live rows (fewer when there are fewer) of an arm with the largest inner product with
+        `vector` (d,).
 
         allowed: (n,) or (m,) bool, a part of the live rows; None: all of them.
         """
 
 
+class StoredVectors(Protocol):
+    """What scores rows exactly (`RecordVectors`)."""
+
+    def of_rows(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Vectors (n, d) of rows by their ascending ids, and whether each is still there. Raises DataLoss."""
+
+
+class Nearest(NamedTuple):
+    """ids: 63-bit. similarities: exact. gone: how many rows of the view a write had buried meanwhile."""
+
+    ids: NDArray[np.int64]
+    similarities: NDArray[np.float32]
+    gone: int
+
+
 @dataclass(frozen=True, eq=False)
 class View:
     """parts: ascending by image number, without overlap. generation: of the collection when it was like this.
-
-    Equal views give equal answers, whatever is written meanwhile.
+    stored: where rows of segments are scored; None when all parts are in memory. fields: the columns of the
+    collection's declared fields then.
     """
 
     parts: tuple[Part, ...]
     generation: int
+    stored: StoredVectors | None = None
+    fields: FieldColumns = field(default_factory=FieldColumns)
 
     @cached_property
     def images(self) -> int:
@@ -126,24 +164,87 @@ class View:
         """The k rows of an arm nearest to `vector` (d,): exactly k whenever that many live rows match.
 
         matching: made for this very view; rows outside it are never found. Returns 63-bit ids and exact
-        similarities, best first, equal ones in the order of ids.
+        similarities, best first, equal ones in the order of ids. Rows that a write buried since the view was
+        published may be missing. Raises DataLoss when a record is missing that no write has buried.
         """
-        ids: list[NDArray[np.int64]] = []
-        similarities: list[NDArray[np.float32]] = []
-        for place, part in enumerate(self.parts):
+        nearest = self.nearest(arm, vector, k, matching)
+        return nearest.ids, nearest.similarities
+
+    def nearest(
+        self, arm: Arm, vector: NDArray[np.float32], k: int, matching: Allowed | None = None
+    ) -> Nearest:
+        """As `search`, and how many rows were gone."""
+        allowed: tuple[NDArray[np.bool_] | None, ...] = (None,) * len(self.parts)
+        if matching is not None:
+            allowed = matching.rows if arm == "entities" else matching.images
+        asked = k
+        while True:
+            found, gone, more = self._scored(arm, vector, asked, allowed)
+            if len(found.ids) >= k or not (gone and more):
+                return Nearest(found.ids[:k], found.similarities[:k], gone)
+            asked *= 2  # the rows that are gone took the places of others
+
+    def _scored(
+        self,
+        arm: Arm,
+        vector: NDArray[np.float32],
+        k: int,
+        allowed: tuple[NDArray[np.bool_] | None, ...],
+    ) -> tuple[Nearest, int, bool]:
+        """The k nearest that are still there, how many are not, and whether a larger k could find more."""
+        exact: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
+        estimated: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
+        listed: list[NDArray[np.int64]] = []
+        lists = self._lists_rows(allowed)
+        for part, mask in zip(self.parts, allowed, strict=True):
             assert isinstance(part, SearchedPart)
-            allowed = None
-            if matching is not None:
-                allowed = (matching.rows if arm == "entities" else matching.images)[place]
-            rows, found = part.nearest(arm, vector, k, allowed)
-            ids.append(part.ids(arm, rows))
-            similarities.append(found)
-        if len(ids) == 1:
-            return ids[0], similarities[0]
-        if not ids:
-            return np.empty(0, np.int64), np.empty(0, np.float32)
-        every_id, every = np.concatenate(ids), np.concatenate(similarities)
+            if lists and not part.in_memory and mask is not None:
+                listed.append(part.ids(arm, np.flatnonzero(mask)))
+                continue
+            rows, similarities, is_exact = part.nearest(arm, vector, k, mask)
+            if len(rows):
+                (exact if is_exact else estimated).append((part.ids(arm, rows), similarities))
+        if len(exact) == 1 and not estimated and not listed:
+            return Nearest(*exact[0], 0), 0, False
+        listed.extend(_most_likely(estimated))
+        gone = 0
+        if listed:
+            assert self.stored is not None
+            ids = np.sort(np.concatenate(listed))
+            vectors, there = self.stored.of_rows(ids)
+            if not there.all():
+                gone = len(ids) - int(np.count_nonzero(there))
+                ids, vectors = ids[there], vectors[there]
+            exact.append((ids, inner_products([vectors], vector)))
+        if not exact:
+            return Nearest(np.empty(0, np.int64), np.empty(0, np.float32), gone), gone, False
+        every_id = np.concatenate([each[0] for each in exact])
+        every = np.concatenate([each[1] for each in exact])
         ascending = np.argsort(every_id)
         every_id, every = every_id[ascending], every[ascending]
         best = best_rows(every, k)
-        return every_id[best], every[best]
+        more = any(len(ids) >= k for ids, _ in estimated)
+        return Nearest(every_id[best], every[best], gone), gone, more
+
+    def _lists_rows(self, allowed: tuple[NDArray[np.bool_] | None, ...]) -> bool:
+        """Whether so few rows on disk are allowed that reading just those is the quickest search."""
+        count = 0
+        for part, mask in zip(self.parts, allowed, strict=True):
+            if mask is None:
+                return False
+            if isinstance(part, SearchedPart) and not part.in_memory:
+                count += int(np.count_nonzero(mask))
+                if count > FEW_ALLOWED:
+                    return False
+        return True
+
+
+def _most_likely(
+    estimated: list[tuple[NDArray[np.int64], NDArray[np.float32]]],
+) -> list[NDArray[np.int64]]:
+    """Ids of the rows worth scoring: of all segments together as many as one of them would need."""
+    if len(estimated) < 2:
+        return [ids for ids, _ in estimated]
+    count = max(len(ids) for ids, _ in estimated)
+    ids = np.concatenate([each[0] for each in estimated])
+    return [ids[best_rows(np.concatenate([each[1] for each in estimated]), count)]]

@@ -101,7 +101,7 @@ def test_a_filter_never_lets_another_row_in_and_fills_the_answer(data: st.DataOb
     rows = entity_rows(dict(added))
     allowed = {row: rows[row] for row, is_allowed in zip(sorted(rows), mask, strict=True) if is_allowed}
     for k in (1, 5, 100):
-        places, similarities = part.nearest("entities", STOCK[0], k, mask)
+        places, similarities, _ = part.nearest("entities", STOCK[0], k, mask)
         assert (part.ids("entities", places).tolist(), similarities.tolist()) == sorted_rows(
             allowed, STOCK[0], k
         )

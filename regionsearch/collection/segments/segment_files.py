@@ -1,0 +1,111 @@
+"""The folders of a collection's segments: written beside, synced, renamed; removed when nobody needs them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+from regionsearch.collection.environment import Environment
+from regionsearch.collection.segment_folders import SEGMENTS, segment_folder
+from regionsearch.collection.segments.checksums import FileSum, sum_file
+from regionsearch.collection.segments.manifest import Manifest
+
+PARTIAL = ".partial"
+
+
+class SegmentFiles:
+    """directory: the data directory. collection: its number."""
+
+    def __init__(self, directory: Path, collection: int) -> None:
+        self.root = segment_folder(directory, collection)
+        self._holding = threading.Lock()
+        self._holders = 0
+        self._unwanted: list[int] = []
+
+    def folder(self, number: int) -> Path:
+        """Of a segment."""
+        return self.root / str(number)
+
+    def write(self, number: int, build: Callable[[Path], None]) -> tuple[FileSum, ...]:
+        """`build` fills a folder; when this returns, the folder is on disk under the segment's number. When
+        it raises, nothing is left."""
+        partial = self.root / f"{number}{PARTIAL}"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            build(partial)
+            sums = tuple(sum_file(path) for path in sorted(partial.iterdir()))
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        return sums
+
+    def keep(self, number: int) -> None:
+        """Syncs what `write` left and gives it its name."""
+        partial = self.root / f"{number}{PARTIAL}"
+        for path in (*partial.iterdir(), partial):
+            _sync(path)
+        partial.rename(self.folder(number))
+        for folder in (self.root, self.root.parent, self.root.parent.parent):
+            _sync(folder)
+
+    def remove(self, numbers: Collection[int]) -> None:
+        """Of segments that no manifest lists any more: now, or when the last `hold` ends. Searches that have
+        them mapped keep what they see."""
+        with self._holding:
+            self._unwanted.extend(numbers)
+            if self._holders:
+                return
+            unwanted, self._unwanted = self._unwanted, []
+        for number in unwanted:
+            shutil.rmtree(self.folder(number), ignore_errors=True)
+            shutil.rmtree(self.root / f"{number}{PARTIAL}", ignore_errors=True)
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Inside, no file is removed: what a manifest lists that is read inside stays there."""
+        with self._holding:
+            self._holders += 1
+        try:
+            yield
+        finally:
+            with self._holding:
+                self._holders -= 1
+            self.remove(())
+
+    def sweep(self, listed: Collection[int]) -> None:
+        """Removes what a crash left: every folder but those of these segments."""
+        if not self.root.is_dir():
+            return
+        kept = {str(number) for number in listed}
+        for path in self.root.iterdir():
+            if path.name not in kept:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+
+
+def sweep_segment_files(environment: Environment) -> None:
+    """Removes what a crash left in a data directory that is being opened for writing: of every collection the
+    folders of segments that its manifest does not list."""
+    root = environment.catalog.parent / SEGMENTS
+    if not root.is_dir():
+        return
+    for folder in root.iterdir():
+        if folder.name.isdecimal():
+            number = int(folder.name)
+            with environment.transaction() as transaction:
+                listed = [row.number for row in Manifest(environment, number).segments(transaction)]
+            SegmentFiles(environment.catalog.parent, number).sweep(listed)
+            if not listed:
+                folder.rmdir()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

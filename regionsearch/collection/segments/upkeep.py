@@ -1,0 +1,357 @@
+"""The thread that seals, merges, compacts and mends the index segments of a data directory."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from regionsearch.collection.search_arms import SearchArms
+from regionsearch.collection.segments.opening import IndexedPart
+from regionsearch.collection.segments.rewriting import Purpose, write_segment
+from regionsearch.collection.segments.scanned_part import ScannedPart
+from regionsearch.collection.segments.tiers import due_merge
+from regionsearch.collection.segments.upkeep_settings import UpkeepSettings
+from regionsearch.collection.steps import reached
+from regionsearch.errors import Cancelled, CollectionNotFound, FailedPrecondition
+
+Progress = Callable[[float], None]
+Check = Callable[[], None]
+_SECONDS_BETWEEN_LOOKS = 0.05
+_SECONDS_AFTER_A_FAILURE = 30.0
+_REST_SECONDS = 0.0005
+_log = logging.getLogger(__name__)
+
+DEFAULT_UPKEEP = UpkeepSettings()
+
+__all__ = ["DEFAULT_UPKEEP", "Upkeep", "UpkeepSettings"]
+
+
+@dataclass(eq=False)
+class _Order:
+    """Something that a caller wants done now."""
+
+    arms: SearchArms
+    compact: bool
+    progress: Progress | None
+    check: Check | None
+    done: Future[None] = field(default_factory=Future)
+
+
+class Upkeep:
+    """One thread for all collections of a directory that is open for writing, started when there is
+    something to do. It builds one segment at a time; while one is merged, fresh rows that have become many
+    are sealed in between, so that neither searches nor writers wait for the end of a long merge."""
+
+    def __init__(self, settings: UpkeepSettings) -> None:
+        self.settings = settings
+        self._woken = threading.Condition()
+        self._orders: list[_Order] = []
+        self._noticed: dict[int, SearchArms] = {}
+        self._resting_until: dict[int, float] = {}
+        self._dropped: set[int] = set()
+        self._busy_with: int | None = None
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    # any thread
+
+    def notice(self, arms: SearchArms) -> None:
+        """There may be something to do for this collection. Returns at once."""
+        if not self.settings.background or arms.rows.number in self._noticed:
+            return
+        with self._woken:
+            self._noticed[arms.rows.number] = arms
+            self._start()
+            self._woken.notify_all()
+
+    def order(
+        self, arms: SearchArms, *, compact: bool, progress: Progress | None, check: Check | None, wait: bool
+    ) -> None:
+        """Seals all fresh rows and does every merge that is due; with `compact` leaves no dead row and as few
+        segments as there can be. wait: until that is done.
+
+        Raises what `check` raises, CollectionNotFound, StorageFull; what was published before stays.
+        """
+        order = _Order(arms, compact, progress, check)
+        with self._woken:
+            if self._closing:
+                raise FailedPrecondition("the data directory is closed")
+            self._orders.append(order)
+            self._start()
+            self._woken.notify_all()
+        if wait:
+            order.done.result()
+
+    def wait_for_room(self, arms: SearchArms) -> None:
+        """Called before rows are added: waits, for a bounded time, while so many are unsealed that memory
+        would run full."""
+        if not self.settings.background:
+            return
+        rows = max(self.settings.quiet_seal_rows, self.settings.fresh_bytes // arms.row_bytes)
+        if arms.loaded() and arms.unsealed_rows() >= rows:
+            self.notice(arms)
+            arms.wait_until_sealed(rows, self.settings.room_seconds)
+
+    def forget(self, collection: int) -> None:
+        """A collection is dropped: gives up what is being built of it, and returns when its files are left
+        alone."""
+        with self._woken:
+            self._dropped.add(collection)
+            self._noticed.pop(collection, None)
+            self._woken.wait_for(lambda: self._busy_with != collection)
+
+    def close(self) -> None:
+        """Gives up what is being built, and ends the thread. Orders that wait raise Cancelled."""
+        with self._woken:
+            self._closing = True
+            self._woken.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+        for order in self._orders:
+            order.done.set_exception(Cancelled("the data directory was closed"))
+
+    def _start(self) -> None:
+        if self._thread is None and not self._closing:
+            self._thread = threading.Thread(target=self._run, name="regionsearch-upkeep", daemon=True)
+            self._thread.start()
+
+    # its own thread
+
+    def _run(self) -> None:
+        while (work := self._next()) is not None:
+            if isinstance(work, _Order):
+                self._obey(work)
+            else:
+                self._tend(work)
+            with self._woken:
+                self._busy_with = None
+                self._woken.notify_all()
+
+    def _next(self) -> _Order | SearchArms | None:
+        """What to do next; None at the end. Waits while there is nothing."""
+        with self._woken:
+            while not self._closing:
+                if self._orders:
+                    order = self._orders.pop(0)
+                    self._busy_with = order.arms.rows.number
+                    return order
+                now = time.monotonic()
+                for number, arms in list(self._noticed.items()):
+                    if self._resting_until.get(number, 0) <= now:
+                        self._resting_until[number] = now + _SECONDS_BETWEEN_LOOKS
+                        self._busy_with = number
+                        return arms
+                self._woken.wait(_SECONDS_BETWEEN_LOOKS if self._noticed else None)
+            return None
+
+    def _obey(self, order: _Order) -> None:
+        pace = _UpkeepPace(self, order.arms, order.progress, order.check)
+        try:
+            pace.breathe(0.0)
+            self._seal(order.arms, pace)
+            self._settle(order.arms, pace, compact=order.compact)
+            pace.breathe(1.0)
+        except BaseException as error:
+            order.done.set_exception(error)
+        else:
+            order.done.set_result(None)
+
+    def _tend(self, arms: SearchArms) -> None:
+        number = arms.rows.number
+        try:
+            pace = _UpkeepPace(self, arms, None, None)
+            while self._step(arms, pace):
+                if self._orders:
+                    return
+            if self._is_settled(arms):
+                with self._woken:
+                    self._noticed.pop(number, None)
+        except (Cancelled, CollectionNotFound):
+            with self._woken:
+                self._noticed.pop(number, None)
+        except Exception:
+            # Nothing is lost: what could not be built is searched as it was. Disks fill up and are emptied.
+            _log.exception(
+                "collection '%s': its index segments could not be kept up; next try in %.0f s",
+                arms.rows.name,
+                _SECONDS_AFTER_A_FAILURE,
+            )
+            self._resting_until[number] = time.monotonic() + _SECONDS_AFTER_A_FAILURE
+
+    def _step(self, arms: SearchArms, pace: _UpkeepPace) -> bool:
+        """Does what is most urgent; False when nothing is due."""
+        settings = self.settings
+        if arms.unsealed_rows() >= self.seal_rows(arms):
+            return self._seal(arms, pace)
+        if not arms.loaded():
+            return False
+        segments = arms.segments()
+        for part in segments:
+            if isinstance(part, ScannedPart):
+                return self._rewrite(arms, [part], "compact", pace)
+        merge = due_merge(
+            [part.live_row_count for part in segments],
+            unit=settings.seal_rows,
+            fan_in=settings.fan_in,
+            largest=settings.largest_rows,
+            settled=self._is_quiet(arms),
+        )
+        if merge is not None:
+            return self._rewrite(arms, segments[merge], "merge", pace)
+        for part in segments:
+            if _dead_share(part) > settings.dead_share:
+                return self._rewrite(arms, [part], "compact", pace)
+        return False
+
+    def _is_settled(self, arms: SearchArms) -> bool:
+        """Whether nothing can become due before the next write."""
+        if not arms.loaded():
+            return True
+        return self._is_quiet(arms) and arms.unsealed_rows() < self.settings.seal_rows
+
+    def _is_quiet(self, arms: SearchArms) -> bool:
+        """Whether nothing was written lately."""
+        return time.monotonic() - arms.last_write > self.settings.settle_seconds
+
+    def seal_rows(self, arms: SearchArms) -> int:
+        """From how many unsealed rows on they are sealed: few while somebody searches, for each costs every
+        search some time; more while rows pour in and nobody does, for each segment costs merging."""
+        few = self.is_searched(arms) or self._is_quiet(arms)
+        return self.settings.seal_rows if few else self.settings.quiet_seal_rows
+
+    def is_searched(self, arms: SearchArms) -> bool:
+        """Whether it was a moment ago."""
+        return time.monotonic() - arms.last_search < self.settings.searched_seconds
+
+    def is_stopping(self, arms: SearchArms) -> bool:
+        return self._closing or arms.rows.number in self._dropped
+
+    def _settle(self, arms: SearchArms, pace: _UpkeepPace, *, compact: bool) -> None:
+        """Merges until each segment is larger than all newer ones together; with `compact` until no two
+        neighbours fit into one, and none has a dead row."""
+        settings = self.settings
+        while True:
+            segments = arms.segments()
+            rows = [part.live_row_count for part in segments]
+            merge = due_merge(
+                rows,
+                unit=settings.seal_rows,
+                fan_in=settings.fan_in,
+                largest=settings.largest_rows,
+                settled=True,
+            )
+            if compact:
+                merge = _largest_run(rows, settings.largest_rows)
+            if merge is not None:
+                self._rewrite(arms, segments[merge], "merge", pace)
+                continue
+            share = 0.0 if compact else settings.dead_share
+            poor = [part for part in segments if isinstance(part, ScannedPart) or _dead_share(part) > share]
+            if not poor:
+                return
+            self._rewrite(arms, poor[:1], "compact", pace)
+
+    def seal_between(self, arms: SearchArms, pace: _UpkeepPace) -> None:
+        """Called during a merge."""
+        if arms.unsealed_rows() >= self.seal_rows(arms):
+            self._seal(arms, pace)
+
+    def _seal(self, arms: SearchArms, pace: _UpkeepPace) -> bool:
+        part = arms.freeze()
+        if part is None:
+            return False
+        reached("seal: rows chosen")
+        covers = int(part.image_numbers[0]), int(part.image_numbers[-1])
+        number = arms.take_segment_number()
+        row = write_segment(
+            arms.files, number, covers, [part], arms.records, arms.wish(), pace.sealing(), "seal"
+        )
+        self._publish(arms, number, lambda: arms.exchange([], row, frozen=True))
+        reached("seal: published")
+        return True
+
+    def _rewrite(
+        self, arms: SearchArms, parts: Sequence[IndexedPart], purpose: Purpose, pace: _UpkeepPace
+    ) -> bool:
+        if purpose == "merge":
+            reached("merge: rows chosen")
+        covers = parts[0].row.first, parts[-1].row.last
+        number = arms.take_segment_number()
+        row = write_segment(arms.files, number, covers, parts, arms.records, arms.wish(), pace, purpose)
+        removed = [part.row.number for part in parts]
+        self._publish(arms, number, lambda: arms.exchange(removed, row, frozen=False))
+        reached(f"{purpose}: published")
+        arms.files.remove(removed)
+        reached(f"{purpose}: old files removed")
+        return True
+
+    def _publish(self, arms: SearchArms, number: int, exchange: Callable[[], None]) -> None:
+        try:
+            exchange()
+        except BaseException:
+            arms.files.remove([number])
+            raise
+
+
+class _UpkeepPace:
+    """How a build gives way to searches, and how its caller follows and stops it."""
+
+    def __init__(
+        self,
+        upkeep: Upkeep,
+        arms: SearchArms,
+        progress: Progress | None,
+        check: Check | None,
+        *,
+        is_sealing: bool = False,
+    ) -> None:
+        self._upkeep = upkeep
+        self._arms = arms
+        self._progress = progress
+        self._check = check
+        self._is_sealing = is_sealing
+
+    def sealing(self) -> _UpkeepPace:
+        """For a seal, within which no other begins."""
+        return _UpkeepPace(self._upkeep, self._arms, None, self._check, is_sealing=True)
+
+    def threads(self) -> int:
+        # A build on both cores made a search beside it 17 times slower, one on one thread cost nothing.
+        return 1 if self._upkeep.is_searched(self._arms) else os.cpu_count() or 1
+
+    def breathe(self, done: float) -> None:
+        self.rest()
+        if self._progress is not None:
+            self._progress(done)
+        if not self._is_sealing:
+            self._upkeep.seal_between(self._arms, self)
+
+    def rest(self) -> None:
+        if self._upkeep.is_stopping(self._arms):
+            raise Cancelled(f"collection '{self._arms.rows.name}' was closed or dropped")
+        if self._check is not None:
+            self._check()
+        if self._upkeep.is_searched(self._arms):
+            time.sleep(_REST_SECONDS)
+
+
+def _dead_share(part: IndexedPart) -> float:
+    """Of the entity rows in a segment's files, 0 to 1."""
+    return 1 - part.live_row_count / max(1, part.row.entities)
+
+
+def _largest_run(rows: Sequence[int], largest: int) -> slice | None:
+    """The first neighbours that fit into one segment, as many as do; None when no two do."""
+    for start in range(len(rows)):
+        total, stop = rows[start], start + 1
+        while stop < len(rows) and total + rows[stop] <= largest:
+            total += rows[stop]
+            stop += 1
+        if stop - start > 1:
+            return slice(start, stop)
+    return None
