@@ -12,7 +12,7 @@ from filters_by_hand import Filter, random_filter, random_payload
 from numpy.typing import NDArray
 from stored_images import assert_same_image, record, spec, unit_vectors
 
-from regionsearch.collection import Collection, DataDirectory, ImageRecord, snapshots
+from regionsearch.collection import DataDirectory, ImageRecord, snapshots
 from regionsearch.collection.records import IndexedField
 from regionsearch.collection.segments.upkeep import UpkeepSettings
 from regionsearch.errors import VersionMismatch
@@ -230,7 +230,8 @@ class Walk:
         path.unlink()
 
     def _ids(self, count: int) -> list[str]:
-        return [f"{number % 7}/{number}.jpg" for number in self.random.integers(IMAGES, size=count)]
+        numbers = self.random.choice(IMAGES, size=count, replace=False)
+        return [f"{number % 7}/{number}.jpg" for number in numbers]
 
     def _serial(self) -> int:
         return int(self.random.integers(IMAGES))
