@@ -79,6 +79,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "the collections that are there; can be repeated",
     )
     parser.add_argument(
+        "--snapshots",
+        type=Path,
+        metavar="DIR",
+        help="the folder in which clients may have snapshots written, by name (default: they may not)",
+    )
+    parser.add_argument(
         "--scoring",
         type=Path,
         metavar="FILE",
@@ -123,7 +129,9 @@ def run(arguments: argparse.Namespace) -> int:
     with DataDirectory(arguments.data, "write") as directory:
         models = ModelRegistry(runtime=runtime_from(arguments, arguments.threads))
         engine = SearchEngine(models, limits, scoring=scoring)
-        backend = Backend(directory, models, engine, limits, frozenset(arguments.allow_model))
+        backend = Backend(
+            directory, models, engine, limits, frozenset(arguments.allow_model), arguments.snapshots
+        )
         try:
             backend.load()
             server.start(backend)

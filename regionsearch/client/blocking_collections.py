@@ -159,11 +159,12 @@ class CollectionCalls(BlockingCalls):
         return responses.operation(response.operation)
 
     def restore_snapshot(
-        self, snapshot: str, collection: str = "", *, timeout: float | None = None
+        self, snapshot: str, collection: str = "", *, replace: bool = False, timeout: float | None = None
     ) -> Operation:
         """Begins to make a new collection of a snapshot. collection: its name; "": that of the one which the
-        snapshot was taken of. Raises SnapshotNotFound; FailedPrecondition as `create_snapshot`."""
-        request = requests.restore_snapshot(snapshot, collection)
+        snapshot was taken of. replace: one of this name gives way to it; otherwise CollectionExists.
+        Raises SnapshotNotFound; FailedPrecondition as `create_snapshot`."""
+        request = requests.restore_snapshot(snapshot, collection, replace)
         response = self._call(self._stubs.collections.RestoreSnapshot, request, timeout)
         return responses.operation(response.operation)
 

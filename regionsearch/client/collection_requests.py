@@ -125,9 +125,11 @@ def create_snapshot(collection: str, snapshot: str) -> pb.CreateSnapshotRequest:
     )
 
 
-def restore_snapshot(snapshot: str, collection: str) -> pb.RestoreSnapshotRequest:
+def restore_snapshot(snapshot: str, collection: str, replace: bool) -> pb.RestoreSnapshotRequest:
     return pb.RestoreSnapshotRequest(
-        snapshot=text_of(snapshot, "snapshot"), collection=text_of(collection, "collection")
+        snapshot=text_of(snapshot, "snapshot"),
+        collection=text_of(collection, "collection"),
+        replace=truth(replace, "replace"),
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any
 
 from regionsearch.collection import Collection
 from regionsearch.collection.records import (
@@ -14,6 +13,7 @@ from regionsearch.collection.records import (
     IndexedField,
     IndexWish,
     PixelsKept,
+    SegmentStats,
 )
 from regionsearch.errors import InvalidRequest
 from regionsearch.fingerprint import Fingerprint
@@ -88,7 +88,7 @@ def stats_to_message(collection: Collection) -> pb.CollectionStats:
     )
 
 
-def _segment_to_message(segment: Any) -> pb.IndexSegment:
+def _segment_to_message(segment: SegmentStats) -> pb.IndexSegment:
     return pb.IndexSegment(
         number=segment.number,
         images=segment.images,

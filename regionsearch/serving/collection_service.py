@@ -168,9 +168,10 @@ class CollectionServicer(collections_pb2_grpc.CollectionServiceServicer):
         place = self._shelf.new_place(required(request.snapshot, "snapshot"))
 
         def work(steps: Steps) -> Outcome:
-            info = snapshots.create(
-                self._backend.directory, name, place, progress=steps.progress, check=steps.check
-            )
+            with self._shelf.unnamed():
+                info = snapshots.create(
+                    self._backend.directory, name, place, progress=steps.progress, check=steps.check
+                )
             facts = facts_of(place.name, info)
             return Outcome(facts.images, facts)
 
@@ -182,12 +183,19 @@ class CollectionServicer(collections_pb2_grpc.CollectionServiceServicer):
         place = self._shelf.place(required(request.snapshot, "snapshot"))
         if request.collection:
             _new_name(request.collection, "collection")
-        name = request.collection or snapshots.describe(place).collection
+        with self._shelf.unnamed():
+            name = request.collection or snapshots.describe(place).collection
 
         def work(steps: Steps) -> Outcome:
-            restored = snapshots.restore(
-                self._backend.directory, place, name=name, progress=steps.progress, check=steps.check
-            )
+            with self._shelf.unnamed():
+                restored = snapshots.restore(
+                    self._backend.directory,
+                    place,
+                    name=name,
+                    replace=request.replace,
+                    progress=steps.progress,
+                    check=steps.check,
+                )
             self._backend.refresh(restored)
             return Outcome(restored.stats.images)
 

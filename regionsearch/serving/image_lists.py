@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 
 import grpc
 
-from regionsearch.collection import Collection, ImageListing
+from regionsearch.collection import Collection, ImageListing, ImageRecord
+from regionsearch.collection.export import EXPORTED_PARTS, ExportedPart
 from regionsearch.collection.page_tokens import page_token
 from regionsearch.config import Limits
 from regionsearch.errors import AnswerTooLarge, ImageNotFound
@@ -18,6 +20,8 @@ from regionsearch.v1 import images_pb2 as pb
 EXPORTED_BYTES = 1_000_000
 """Of the records in one message of an export: enough that messages cost little, few enough that a slow reader
 makes the server hold little."""
+UNREAD_SECONDS = 60.0
+"""How long a message of an export may lie unread."""
 FRAME_BYTES = 16
 """Tag and length around one record, at most."""
 TOKEN_BYTES = 2_000
@@ -31,8 +35,7 @@ def listed(collection: Collection, request: pb.ListImagesRequest, limits: Limits
     """
     size = page_size_of(request.page_size if request.HasField("page_size") else None)
     selection = selection_of(request)
-    chosen = {"where": request.filter} if request.filter else {}
-    listings, token = collection.list(size, request.page_token, request.prefix, **chosen)
+    listings, token = collection.list(size, request.page_token, request.prefix, request.filter)
     if not selection.anything:
         return pb.ListImagesResponse(images=map(listing_to_message, listings), next_page_token=token)
     response = pb.ListImagesResponse(next_page_token=token)
@@ -58,18 +61,38 @@ def listed(collection: Collection, request: pb.ListImagesRequest, limits: Limits
 def export(
     collection: Collection, request: pb.ExportImagesRequest, limits: Limits, context: grpc.ServicerContext
 ) -> Iterator[pb.ExportImagesResponse]:
-    """Messages of about a megabyte. Raises InvalidFilter, DataLoss, and AnswerTooLarge as `listed` does."""
+    """Messages of about a megabyte. A reader that takes none for UNREAD_SECONDS ends it, since what writes
+    free cannot be used again as long as an export holds its moment.
+
+    Raises InvalidFilter, DataLoss, FailedPrecondition when it held its moment for too long, and
+    AnswerTooLarge as `listed` does.
+    """
     selection = selection_of(request)
+    parts: list[ExportedPart] = [part for part in EXPORTED_PARTS if getattr(selection, part)]
+    with collection.export(request.filter, parts=parts) as records:
+        for batch in _batches(records, selection, limits):
+            check_alive(context)
+            impatience = threading.Timer(UNREAD_SECONDS, context.cancel)
+            impatience.daemon = True
+            impatience.start()
+            try:
+                yield batch
+            finally:
+                impatience.cancel()
+
+
+def _batches(
+    records: Iterable[ImageRecord], selection: Selection, limits: Limits
+) -> Iterator[pb.ExportImagesResponse]:
     batch = pb.ExportImagesResponse()
     held = 0
     most = min(EXPORTED_BYTES, limits.message_bytes)
-    for record in collection.export(request.filter, pixels=selection.pixels):
+    for record in records:
         message = record_to_message(record, selection)
         size = message.ByteSize() + FRAME_BYTES
         if size > limits.message_bytes:
             raise _too_large(record.image_id, size, limits)
         if batch.images and held + size > most:
-            check_alive(context)
             yield batch
             batch, held = pb.ExportImagesResponse(), 0
         batch.images.append(message)

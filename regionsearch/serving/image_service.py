@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import grpc
 
-from regionsearch.collection import snapshots
 from regionsearch.collection.idempotency import check_key
+from regionsearch.collection.purging import purge
 from regionsearch.errors import InvalidRequest
 from regionsearch.filters import parse
 from regionsearch.serving.backend import Backend
@@ -193,15 +193,16 @@ class ImageServicer(images_pb2_grpc.ImageServiceServicer):
         ]
 
         def work(steps: Steps) -> Outcome:
-            purged = snapshots.purge(
-                self._backend.directory,
-                name,
-                image_ids,
-                places,
-                progress=steps.progress,
-                check=steps.check,
-            )
-            return Outcome(purged)
+            with self._shelf.unnamed():
+                report = purge(
+                    self._backend.directory,
+                    name,
+                    image_ids,
+                    snapshots=places,
+                    progress=steps.progress,
+                    check=steps.check,
+                )
+            return Outcome(report.deleted, notes=report.notes)
 
         operation = self._backend.operations.begin("purge", name, work)
         return pb.PurgeImagesResponse(operation=operation_to_message(operation))

@@ -103,8 +103,8 @@ def _records_of(
     for start in range(0, len(waiting), EMBEDDED_TOGETHER):
         places = waiting[start : start + EMBEDDED_TOGETHER]
         made = _embedded(backend, collection, [arrived[place] for place in places], context)
-        for place, its_own in zip(places, made, strict=True):
-            vectors[place] = its_own
+        for place, rows in zip(places, made, strict=True):
+            vectors[place] = rows
     records = []
     for number, (each, its_own) in enumerate(zip(arrived, vectors, strict=True)):
         assert its_own is not None, "given or made"

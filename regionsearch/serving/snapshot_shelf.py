@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 from regionsearch.collection import snapshots
-from regionsearch.errors import FailedPrecondition, InvalidRequest, RegionSearchError, SnapshotNotFound
+from regionsearch.errors import (
+    FailedPrecondition,
+    InvalidRequest,
+    RegionSearchError,
+    SnapshotExists,
+    SnapshotNotFound,
+)
 from regionsearch.serving.operations import SnapshotFacts
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -33,6 +41,8 @@ class SnapshotShelf:
                 "start with a letter or digit and not end in .partial",
                 field="snapshot",
             )
+        if (folder / name).exists():
+            raise SnapshotExists(f"this server keeps a snapshot {name!r} already", field="snapshot")
         folder.mkdir(parents=True, exist_ok=True)
         return folder / name
 
@@ -65,7 +75,18 @@ class SnapshotShelf:
 
     def delete(self, name: str) -> None:
         """Raises SnapshotNotFound."""
-        snapshots.remove(self.place(name))
+        with self.unnamed():
+            snapshots.remove(self.place(name))
+
+    @contextmanager
+    def unnamed(self) -> Iterator[None]:
+        """Errors raised inside name snapshots without the folder, which is nothing that a remote caller
+        should learn."""
+        try:
+            yield
+        except RegionSearchError as error:
+            error.message = error.message.replace(f"{self._allowed()}/", "")
+            raise
 
     def _allowed(self) -> Path:
         if self._folder is None:

@@ -25,7 +25,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     path: Path = tmp_path_factory.mktemp("served") / "data"
     with DataDirectory(path, "write") as directory:
         models = ModelRegistry(1)
-        backend = Backend(directory, models, SearchEngine(models, LIMITS), LIMITS)
+        backend = Backend(
+            directory, models, SearchEngine(models, LIMITS), LIMITS, snapshots=path.parent / "snapshots"
+        )
         server = Server(Address("127.0.0.1", 0), LIMITS)
         server.start(backend)
         address = str(server.address)
