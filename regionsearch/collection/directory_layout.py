@@ -54,29 +54,33 @@ _NAMED_PROBLEMS = 3
 _log = logging.getLogger(__name__)
 
 
-def open_directory(path: Path, *, writable: bool, map_size: int) -> tuple[Environment, WriterLock | None]:
-    """The errors are those of `DataDirectory`."""
+def open_directory(
+    path: Path, *, writable: bool, map_size: int, examine: bool = True
+) -> tuple[Environment, WriterLock | None]:
+    """examine: whether the catalog is examined first when its last writer did not close it; False for who has
+    done so. The errors are those of `DataDirectory`."""
     try:
-        return _open_to_write(path, map_size) if writable else _open_to_read(path, map_size)
+        opened = _open_to_write if writable else _open_to_read
+        return opened(path, map_size, examine)
     except OSError as error:
         raise _refusal(error, path) from error
 
 
-def _open_to_write(path: Path, map_size: int) -> tuple[Environment, WriterLock]:
+def _open_to_write(path: Path, map_size: int, examine: bool) -> tuple[Environment, WriterLock]:
     if path.exists() and not path.is_dir():
         raise NotADataDirectory(f"'{path}' is not a directory")
     path.mkdir(parents=True, exist_ok=True)
-    _refuse_strangers(path)
+    refuse_strangers(path)
     lock = WriterLock(path / LOCK, "exclusive")
     try:
-        _refuse_strangers(path)  # again, now that no other process is creating one here
+        refuse_strangers(path)  # again, now that no other process is creating one here
         marked = (path / MARKER).exists()
         found: tuple[Problem, ...] = ()
         old = False
         if marked:
-            old = _check_marker(path, writable=True) == _OLD_FORMAT
+            old = check_marker(path, writable=True) == _OLD_FORMAT
             _check_catalog_is_there(path)
-            found = _examined(path)
+            found = _examined(path) if examine else ()
         else:
             _remove_unfinished_catalog(path)
             (path / CATALOG).mkdir(exist_ok=True)
@@ -100,16 +104,16 @@ def _open_to_write(path: Path, map_size: int) -> tuple[Environment, WriterLock]:
     return environment, lock
 
 
-def _open_to_read(path: Path, map_size: int) -> tuple[Environment, WriterLock | None]:
+def _open_to_read(path: Path, map_size: int, examine: bool) -> tuple[Environment, WriterLock | None]:
     if not path.is_dir():
         what = "is not a directory" if path.exists() else "does not exist"
         raise NotADataDirectory(f"'{path}' {what}")
-    _refuse_strangers(path)
+    refuse_strangers(path)
     if not (path / MARKER).exists():
         raise NotADataDirectory(f"'{path}' is no data directory (yet): open it for writing to create one")
-    _check_marker(path, writable=False)
+    check_marker(path, writable=False)
     _check_catalog_is_there(path)
-    found = () if writer_is_at_work(path) else _examined(path)
+    found = _examined(path) if examine and not writer_is_at_work(path) else ()
     catalog = path / CATALOG
     # LMDB registers its readers in lock.mdb, so that a writer spares the pages they read.
     registers = _may_write(catalog / "lock.mdb" if (catalog / "lock.mdb").exists() else catalog)
@@ -182,7 +186,7 @@ def _first(problems: Sequence[Problem]) -> str:
     return some + (f"; and {len(problems) - _NAMED_PROBLEMS} more" if len(problems) > _NAMED_PROBLEMS else "")
 
 
-def _refuse_strangers(path: Path) -> None:
+def refuse_strangers(path: Path) -> None:
     names = {entry.name for entry in path.iterdir()}
     if not names or MARKER in names:
         return
@@ -195,7 +199,7 @@ def _refuse_strangers(path: Path) -> None:
     )
 
 
-def _check_marker(path: Path, *, writable: bool) -> int:
+def check_marker(path: Path, *, writable: bool) -> int:
     """The format that the marker names: this one, or, for writing, an older one."""
     try:
         marker = json.loads((path / MARKER).read_text("utf-8"))
@@ -245,17 +249,22 @@ def _complete(environment: Environment, path: Path) -> None:
         migrate(environment)
     _check_format(environment, path)
     sync_folder(path / CATALOG)
+    write_marker(path, FORMAT)
+    sync_folder(path.parent)
+    if old:
+        reached("migrate: marked")
+
+
+def write_marker(path: Path, number: int) -> None:
+    """Says that the directory is one of ours, of this format. Raises OSError."""
     unfinished = path / _UNFINISHED_MARKER
     with unfinished.open("w", encoding="utf-8") as file:
-        json.dump({"kind": _KIND, "format": FORMAT}, file)
+        json.dump({"kind": _KIND, "format": number}, file)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(path / MARKER)
     sync_folder(path)
-    sync_folder(path.parent)
-    if old:
-        reached("migrate: marked")
 
 
 def _check_format(environment: Environment, path: Path) -> None:

@@ -19,7 +19,7 @@ from regionsearch.collection.integrity.pages import (
     both_metas,
     current_meta,
 )
-from regionsearch.collection.integrity.problems import broken_pages
+from regionsearch.collection.integrity.problems import broken_free_pages, broken_pages
 from regionsearch.collection.integrity.row_checks import SUB_DATABASES_IN_ORDER, RowChecks
 
 _SECONDS_BETWEEN_SIGNS = 0.25
@@ -50,6 +50,7 @@ def examine(path: Path, thorough: bool, beside_writer: bool, say: Say) -> dict[s
 def _walk(path: Path, transaction: int | None, thorough: bool, say: Say) -> dict[str, Any]:
     checks = RowChecks(thorough=thorough)
     faults: list[str] = []
+    free_faults: list[str] = []
     found: dict[str, Any] = {"transaction": None, "pages": 0, "lost_pages": 0, "images": 0, "format": ""}
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
         data = memoryview(mapped)
@@ -61,10 +62,11 @@ def _walk(path: Path, transaction: int | None, thorough: bool, say: Say) -> dict
             found |= {"transaction": meta.transaction, "pages": meta.last_page + 1}
             pages = CatalogPages(data, meta, faults.append)
             _check_all(pages, checks, faults, _SignsOfLife(say, meta.last_page + 1, pages))
-            pages.check_free_pages()
+            pages.check_free_pages(free_faults.append)
             found["lost_pages"] = pages.lost_pages()
             del pages
         checks.problems += [broken_pages(fault) for fault in faults]
+        checks.problems += [broken_free_pages(fault) for fault in free_faults]
         data.release()
     found |= {"images": checks.images(), "format": checks.format}
     found["problems"] = [problem.as_json() for problem in checks.problems]

@@ -178,8 +178,12 @@ class CatalogPages:
         for key, value, _ in self._nodes(f"'{name}'", tree, _BIG):
             yield key, value
 
-    def check_free_pages(self) -> None:
-        """Every page that the trees do not use must be free, once. Called when all trees were walked."""
+    def check_free_pages(self, report: Report | None = None) -> None:
+        """Every page that the trees do not use must be free, once. Called when all trees were walked.
+
+        report: is told what is wrong with the list of free pages, which writing needs and reading does not.
+        """
+        self._report = report or self._report
         free = []
         for key, value, _ in self._nodes("the list of free pages", self._meta.free, _BIG):
             if len(key) != _NUMBER.size or len(value) < _NUMBER.size or len(value) % _NUMBER.size:

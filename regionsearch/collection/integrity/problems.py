@@ -44,3 +44,14 @@ def broken_pages(what: str) -> Problem:
         repair="restore",
         stops=True,
     )
+
+
+def broken_free_pages(what: str) -> Problem:
+    """A fault in LMDB's list of free pages: what is stored is whole, but writing would destroy it."""
+    return Problem(
+        what=what,
+        where="catalog/data.mdb",
+        costs="nothing yet, but writing could destroy what is stored",
+        repair="repair",
+        stops=True,
+    )

@@ -67,6 +67,7 @@ class Seen:
     entities: int = 0
     stored_bytes: int = 0
     last_number: int = 0
+    sealed_to: int = 0
     hashes: int = 0
     expected_hashes: int = 0
     pixels: int = 0
@@ -186,7 +187,7 @@ class RowChecks:
             if key[:_PREFIX_BYTES] != prefix:
                 prefix = key[:_PREFIX_BYTES]
                 seen = self._seen_by(prefix, "records")
-                unsealed = self._first_unsealed(prefix)
+                unsealed = seen.sealed_to + 1
             number = int.from_bytes(key[_PREFIX_BYTES:], "big")
             seen.records += 1
             seen.last_number = number
@@ -250,6 +251,9 @@ class RowChecks:
                 seen.counters = Counters.unpack(open_value("counters", key, value))
             elif database == "hashes":
                 seen.hashes += zlib.crc32(key)
+            elif database == "segments" and sealed and len(key) > _PREFIX_BYTES:
+                row = json.loads(bytes(open_value("segments", key, value)))
+                seen.sealed_to = max(seen.sealed_to, int(row["last"]))
 
     # what belongs together
 
@@ -323,10 +327,6 @@ class RowChecks:
         shown = repr(text.decode("utf-8", "replace")) if database in _KEYS_ARE_TEXT else key.hex()
         place = f"'{database}', row {shown}" + (f" ({where})" if where else "")
         self.problems.append(Problem("the row does not match its checksum", place, costs, repair, stops))
-
-    def _first_unsealed(self, prefix: bytes) -> int:
-        """The first number whose record no index segment holds."""
-        return 0
 
     def _of(self, number: int) -> Seen:
         return self._seen.setdefault(number, Seen(self._names.get(number, f"number {number}")))

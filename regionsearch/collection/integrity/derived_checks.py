@@ -1,0 +1,247 @@
+"""What is derived from the records, compared with them: index segments and the columns of declared fields.
+
+Called when the catalog itself was found sound, for it is read through LMDB here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regionsearch.collection.catalog import CollectionRows
+from regionsearch.collection.environment import Environment
+from regionsearch.collection.fields.declared_fields import DeclaredField
+from regionsearch.collection.fields.field_block import BLOCK_BITS, PLACE_IN_BLOCK, FieldBlock
+from regionsearch.collection.fields.field_rows import FieldRows
+from regionsearch.collection.integrity.problems import Problem
+from regionsearch.collection.record_layout import Buffer, Header, read_header
+from regionsearch.collection.segment_folders import SEGMENTS, segment_folder
+from regionsearch.collection.segments.entity_columns import EntityColumns
+from regionsearch.collection.segments.manifest import Manifest, SegmentRow
+from regionsearch.collection.segments.record_columns import entity_columns
+from regionsearch.collection.segments.segment import SegmentPart
+from regionsearch.collection.spec_rows import spec_from_json, stored_names, stored_spec
+from regionsearch.errors import DataLoss
+from regionsearch.filters.payload_values import values_at
+
+_SLOWER = "searches are slower until it is built again"
+_TRIES = 5
+
+
+class DerivedChecks:
+    """directory: the data directory's folder. beside_writer: files may come and go meanwhile.
+    thorough: every row of a segment is compared with its record, not only how many there are."""
+
+    def __init__(
+        self, directory: Path, environment: Environment, *, thorough: bool, beside_writer: bool
+    ) -> None:
+        self._directory = directory
+        self._environment = environment
+        self._thorough = thorough
+        self._beside_writer = beside_writer
+        self.problems: list[Problem] = []
+        self.bad_segments: list[tuple[int, int]] = []
+        """Collection's and segment's numbers."""
+        self.leftovers: list[Path] = []
+
+    def run(self, progress: Callable[[float], None], check: Callable[[], None]) -> None:
+        """progress: 0 to 1, a step a collection. check: raises Cancelled."""
+        with self._environment.transaction() as transaction:
+            names = stored_names(self._environment, transaction)
+        numbers = set()
+        for place, name in enumerate(names):
+            check()
+            progress(place / len(names))
+            for _ in range(_TRIES):
+                found: list[Problem] = []
+                with self._environment.transaction() as transaction:
+                    number = self._number(transaction, name)
+                    if number is None:
+                        break
+                    numbers.add(number)
+                    rows = CollectionRows(self._environment, name, number)
+                    before = Manifest(self._environment, number).next_number(transaction)
+                    found += self._segments(transaction, rows, check)
+                    found += self._fields(transaction, rows, check)
+                with self._environment.transaction() as transaction:
+                    after = Manifest(self._environment, number).next_number(transaction)
+                if not found or before == after:
+                    break
+                # Files may have been missing because segments were merged meanwhile.
+            self.problems += found
+        if not self._beside_writer:
+            self.problems += self._leftovers(numbers)
+        progress(1.0)
+
+    def _number(self, transaction: Any, name: str) -> int | None:
+        stored = stored_spec(self._environment, transaction, name)
+        return None if stored is None else spec_from_json(stored)[1]
+
+    # segments
+
+    def _segments(
+        self, transaction: Any, rows: CollectionRows, check: Callable[[], None]
+    ) -> Iterator[Problem]:
+        last = 0
+        for row in Manifest(self._environment, rows.number).segments(transaction):
+            check()
+            where = f"index segment {row.number} of collection '{rows.name}'"
+            folder = segment_folder(self._directory, rows.number) / str(row.number)
+            if row.first <= last:
+                yield Problem("it covers images of another one", where, _SLOWER, "repair")
+            last = max(last, row.last)
+            try:
+                part = SegmentPart.open(folder, row)
+                fault = self._segment_fault(transaction, rows, row, part)
+            except FileNotFoundError:
+                yield Problem("its files are missing", where, _SLOWER, "repair")
+            except DataLoss as error:
+                self.bad_segments.append((rows.number, row.number))
+                yield Problem(error.message, where, _SLOWER, "repair")
+            else:
+                if not fault:
+                    continue
+                self.bad_segments.append((rows.number, row.number))
+                yield Problem(fault, where, "searches miss images, or find what is not there", "repair")
+
+    def _segment_fault(
+        self, transaction: Any, rows: CollectionRows, row: SegmentRow, part: SegmentPart
+    ) -> str:
+        """The first thing in which its rows differ from the records that it covers, or nothing."""
+        numbers = {number: place for place, number in enumerate(part.image_numbers.tolist())}
+        for number, value in rows.records_from(transaction, row.first):
+            if number > row.last:
+                break
+            key = rows.record_key(number)
+            place = numbers.get(number)
+            try:
+                header = read_header(value, key)
+            except DataLoss:
+                continue  # the catalog's own checks tell
+            if place is None:
+                return f"it lacks image number {number}"
+            start, end = int(part.starts[place]), int(part.starts[place + 1])
+            if end - start != header.entities:
+                return f"it has {end - start} entities of image number {number}, which has {header.entities}"
+            if self._thorough and not _same_columns(
+                part.entities.rows(slice(start, end)), _columns(value, key, header)
+            ):
+                return f"its entities of image number {number} differ from the record's"
+        return ""
+
+    def _leftovers(self, known: set[int]) -> Iterator[Problem]:
+        root = self._directory / SEGMENTS
+        if not root.is_dir():
+            return
+        for folder in sorted(root.iterdir()):
+            if not folder.name.isdecimal() or int(folder.name) not in known:
+                yield self._leftover(folder)
+                continue
+            with self._environment.transaction() as transaction:
+                listed = {
+                    str(row.number)
+                    for row in Manifest(self._environment, int(folder.name)).segments(transaction)
+                }
+            for path in sorted(folder.iterdir()):
+                if path.name not in listed:
+                    yield self._leftover(path)
+
+    def _leftover(self, path: Path) -> Problem:
+        self.leftovers.append(path)
+        where = str(path.relative_to(self._directory))
+        return Problem("left over from a crash", where, "its place", "repair")
+
+    # fields
+
+    def _fields(self, transaction: Any, rows: CollectionRows, check: Callable[[], None]) -> Iterator[Problem]:
+        field_rows = FieldRows(self._environment, rows)
+        fields = field_rows.declaration(transaction).fields
+        try:
+            columns = field_rows.load(transaction)
+        except DataLoss as error:
+            yield Problem(error.message, f"fields of collection '{rows.name}'", "filters", "repair")
+            return
+        if not fields or not self._thorough:
+            return
+        wrong: dict[str, int] = {}
+        met: dict[int, set[int]] = {field.number: set() for field in fields}
+        for block, payloads, damaged in _payload_blocks(transaction, rows):
+            check()
+            for field in fields:
+                column = columns.column(field.number)
+                stored = None if column is None else column.blocks.get(block)
+                met[field.number].add(block)
+                if not damaged and not _same_block(field, block, stored, payloads):
+                    wrong.setdefault(field.path, block << BLOCK_BITS)
+        for field in fields:
+            column = columns.column(field.number)
+            if column is not None and set(column.blocks) - met[field.number]:
+                wrong.setdefault(field.path, min(set(column.blocks) - met[field.number]) << BLOCK_BITS)
+        for path, first in wrong.items():
+            yield Problem(
+                f"its column differs from the payloads of images from number {first} on",
+                f"field {path} of collection '{rows.name}'",
+                "filters miss images, or find others",
+                "repair",
+            )
+
+
+def _payload_blocks(transaction: Any, rows: CollectionRows) -> Iterator[tuple[int, dict[int, Any], bool]]:
+    """(block's number, payloads by place, whether a record of it is damaged)."""
+    block, payloads, damaged = -1, dict[int, Any](), False
+    for number, value in rows.records_from(transaction, 0):
+        if number >> BLOCK_BITS != block:
+            if block >= 0:
+                yield block, payloads, damaged
+            block, payloads, damaged = number >> BLOCK_BITS, {}, False
+        try:
+            payloads[number & PLACE_IN_BLOCK] = _payload(value, rows.record_key(number))
+        except (DataLoss, ValueError):
+            damaged = True
+    if block >= 0:
+        yield block, payloads, damaged
+
+
+def _payload(value: Buffer, key: Buffer) -> Any:
+    header = read_header(value, key)
+    at = header.id_start + header.id_bytes + header.labels_bytes
+    coded = bytes(value[at : at + header.payload_bytes])
+    return json.loads(coded) if coded else {}
+
+
+def _same_block(
+    field: DeclaredField, block: int, stored: FieldBlock | None, payloads: dict[int, Any]
+) -> bool:
+    if field.built_to is not None and block << BLOCK_BITS >= field.built_to:
+        return True  # not built yet
+    values = {place: values_at(payload, field.keys) for place, payload in payloads.items()}
+    due = FieldBlock.empty().changed((), values) or FieldBlock.empty()
+    if stored is None or due.is_empty:
+        return (stored is None or stored.is_empty) and due.is_empty
+    # Equal values have equal bytes, whatever came and went before.
+    return stored.encoded(with_instants=False) == due.encoded(with_instants=False)
+
+
+def _columns(value: Buffer, key: Buffer, header: Header) -> EntityColumns | None:
+    try:
+        return entity_columns(value, key, header)
+    except DataLoss:
+        return None
+
+
+def _same_columns(stored: EntityColumns, due: EntityColumns | None) -> bool:
+    if due is None:
+        return True  # the record is damaged, which the catalog's own checks tell
+    same = all(
+        np.array_equal(getattr(stored, name), getattr(due, name))
+        for name in ("areas", "objectness", "boxes", "sources")
+    )
+    return same and _labels(stored) == _labels(due)
+
+
+def _labels(columns: EntityColumns) -> list[str | None]:
+    return [None if code < 0 else columns.label_table[code] for code in columns.labels.tolist()]
