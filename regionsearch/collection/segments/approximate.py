@@ -36,11 +36,11 @@ class ApproximateIndex:
         self.rows = int(index.ntotal)
         self.kind = str(parameters["kind"])
         self.bytes = size
-        self._lists = int(parameters["lists"])
+        self._most = int(parameters["most_effort"])
         self._spare = float(parameters.get("spare", 1.0))
-        self._probes_few = int(parameters.get("probes_few", 1))
-        # Probes grow with k by this power, as they did between the two counts that were measured.
-        growth = int(parameters.get("probes_many", 1)) / self._probes_few
+        self._effort_few = int(parameters.get("effort_few", 1))
+        # Effort grows with k by this power, as it did between the two counts that were measured.
+        growth = int(parameters.get("effort_many", 1)) / self._effort_few
         self._power = max(0.0, math.log(growth) / math.log(MANY / FEW))
 
     @staticmethod
@@ -55,13 +55,13 @@ class ApproximateIndex:
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
         return ApproximateIndex(index, parameters, path.stat().st_size, gpu=gpu)
 
-    def probes(self, k: int, share: float = 1.0) -> int:
+    def effort(self, k: int, share: float = 1.0) -> int:
         """Lists that a search for k rows probes when this share of all rows is allowed, over 0 to 1.
 
         As many allowed rows are compared as a search without a filter would compare, wherever they lie.
         """
-        wanted: float = self._probes_few * max(1.0, k / FEW) ** self._power / share
-        return min(self._lists, math.ceil(wanted))
+        wanted: float = self._effort_few * max(1.0, k / FEW) ** self._power / share
+        return min(self._most, math.ceil(wanted))
 
     def search(
         self,
@@ -70,13 +70,13 @@ class ApproximateIndex:
         *,
         allowed: NDArray[np.uint8] | None = None,
         allowed_count: int | None = None,
-        probes: int | None = None,
+        effort: int | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Places and estimated similarities to `vector` (d,), best first.
 
         More than k rows where estimates are too coarse to stop at k: the caller scores them exactly. Never a
         row that `allowed` leaves out (bit i of byte i // 8 is row i); always min(k, allowed_count) rows or
-        more. allowed_count: bits that are set, counted here when it is not said. probes: instead of the
+        more. allowed_count: bits that are set, counted here when it is not said. effort: instead of the
         number that was found best.
         """
         if allowed is None:
@@ -91,20 +91,20 @@ class ApproximateIndex:
         _single_thread()
         query = np.ascontiguousarray(vector, np.float32)[None]
         fetched = min(count, max(k + LEAST_SPARE_ROWS, math.ceil(k * self._spare)))
-        if probes is None:
-            probes = self.probes(k, count / self.rows)
-        found = self._found(query, fetched, probes, allowed)
-        if len(found[0]) < needed and probes < self._lists:
-            found = self._found(query, fetched, self._lists, allowed)
+        if effort is None:
+            effort = self.effort(k, count / self.rows)
+        found = self._found(query, fetched, effort, allowed)
+        if len(found[0]) < needed and effort < self._most:
+            found = self._found(query, fetched, self._most, allowed)
         return found
 
     def _found(
-        self, query: NDArray[np.float32], fetched: int, probes: int, allowed: NDArray[np.uint8] | None
+        self, query: NDArray[np.float32], fetched: int, effort: int, allowed: NDArray[np.uint8] | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         faiss = load_faiss()
         index = self._unfiltered if allowed is None else self._index
         selector = None if allowed is None else faiss.IDSelectorBitmap(allowed)
-        how = search_parameters(index, probes if self._lists else 0, selector)
+        how = search_parameters(index, effort if self._most else 0, selector)
         similarities, places = index.search(query, fetched, params=how)
         there = places[0] >= 0
         return places[0][there], similarities[0][there]

@@ -19,7 +19,7 @@ from regionsearch.collection.segments.index_kinds import (
     choose_kind,
     empty_index,
     inverted_file,
-    inverted_kind,
+    kind_for,
     search_parameters,
 )
 from regionsearch.collection.segments.tuning import Questions, tune
@@ -30,6 +30,11 @@ MAX_CALL_ROWS = 4096
 RANGE_ROWS = 10_000
 """Rows, at least, of which the range of each coordinate is taken."""
 TRAIN_CALL_ROWS = 256
+RESCORE_SECONDS = 3e-6
+"""That the caller takes to score one row exactly from its record."""
+SHORT_OF_TARGET = 0.02
+"""An index of one bit a coordinate whose recall, by its own questions, is so far below the wish is made again
+with a byte: rows that hardly differ, such as frames of a film, are beyond one bit."""
 
 
 class VectorSource(Protocol):
@@ -84,8 +89,12 @@ def build_index(
     gpu = gpu and gpu_present()
     kind = choose_kind(source.rows, source.dimension, wish)
     if gpu and not kind.moves_to_gpu:
-        kind = inverted_kind("ivf-sq8", source.rows)
-    return build_kind(path, source, kind, wish.recall_target, pace, gpu=gpu, start=start)
+        kind = kind_for("ivf-sq8", source.rows)
+    built = build_kind(path, source, kind, wish.recall_target, pace, gpu=gpu, start=start)
+    if kind.name == "ivf-rabitq" and built.parameters["recall"] < wish.recall_target - SHORT_OF_TARGET:
+        precise = kind_for("ivf-sq8", source.rows)
+        built = build_kind(path, source, precise, wish.recall_target, pace, gpu=gpu, start=start)
+    return built
 
 
 def build_kind(
@@ -109,12 +118,18 @@ def build_kind(
             _train(index, sample, kind, pace, gpu=gpu, start=start)
             del sample
             index, questions = _filled(index, source, questions, kind, pace, gpu=gpu)
-        parameters: dict[str, Any] = {"kind": kind.name, "lists": kind.lists}
+        parameters: dict[str, Any] = {"kind": kind.name, "most_effort": kind.most_effort}
         if questions is not None:
-            tuned = tune(questions, kind.lists, recall_target, _Asking(index, kind.lists, pace))
+            tuned = tune(
+                questions,
+                kind.most_effort,
+                recall_target,
+                _Asking(index, kind, pace),
+                _row_cost(kind, source.rows),
+            )
             parameters |= {
-                "probes_few": tuned.probes_few,
-                "probes_many": tuned.probes_many,
+                "effort_few": tuned.effort_few,
+                "effort_many": tuned.effort_many,
                 "spare": tuned.spare,
                 "recall": round(tuned.recall, 4),
             }
@@ -175,12 +190,12 @@ def _train(
                 residuals = part - centroids[assign(part, centroids)]
                 low, high = np.minimum(low, residuals.min(axis=0)), np.maximum(high, residuals.max(axis=0))
             _set_ranges(inverted.sq, low, high)
-    if kind.name == "flat-sq8":
-        _set_ranges(index.sq, sample.min(axis=0), sample.max(axis=0))
-    if kind.name == "ivf-rabitq-sq8":
-        refining = faiss.downcast_index(index.refine_index)
-        _set_ranges(refining.sq, sample.min(axis=0), sample.max(axis=0))
-        refining.is_trained = True
+    whole = {"ivf-rabitq-sq8": "refine_index", "hnsw16-sq8": "storage", "hnsw32-sq8": "storage"}
+    if kind.name == "flat-sq8" or kind.name in whole:
+        # Codes of the vectors themselves, not of what they are from their centroids.
+        holder = faiss.downcast_index(getattr(index, whole[kind.name])) if kind.name in whole else index
+        _set_ranges(holder.sq, sample.min(axis=0), sample.max(axis=0))
+        holder.is_trained = True
     index.is_trained = True
 
 
@@ -195,7 +210,8 @@ def _filled(
     """The index with all rows, and the questions with their right answers among them."""
     faiss = load_faiss()
     filling = to_gpu(index) if gpu else index
-    step = _call_rows(kind.lists)
+    # A graph compares a row with some hundreds of others, one by one.
+    step = 64 if kind.name.startswith("hnsw") else _call_rows(kind.lists)
     added = 0
     for block in source.blocks():
         rows = np.ascontiguousarray(block, np.float32)
@@ -214,22 +230,29 @@ def _filled(
 class _Asking:
     """Asks the finished index many questions in calls that stay short."""
 
-    def __init__(self, index: Any, lists: int, pace: Pace) -> None:
+    def __init__(self, index: Any, kind: IndexKind, pace: Pace) -> None:
         self._index = index
-        self._lists = lists
+        self._kind = kind
         self._pace = pace
 
-    def __call__(self, vectors: NDArray[np.float32], k: int, probes: int) -> NDArray[np.int64]:
+    def __call__(self, vectors: NDArray[np.float32], k: int, effort: int) -> NDArray[np.int64]:
         faiss = load_faiss()
-        share = probes / self._lists if self._lists else 1.0
+        share = effort / self._kind.lists if self._kind.lists else 1.0
         step = max(1, int(CALL_PRODUCTS / (share * self._index.ntotal + 1)))
-        how = search_parameters(self._index, probes if self._lists else 0, None)
+        how = search_parameters(self._index, effort if self._kind.most_effort else 0, None)
         found = []
         for first in range(0, len(vectors), step):
             self._pace.breathe(0.9)
             faiss.omp_set_num_threads(self._pace.threads())
             found.append(self._index.search(vectors[first : first + step], k, params=how)[1])
         return np.concatenate(found)
+
+
+def _row_cost(kind: IndexKind, rows: int) -> float:
+    """Of handing on one row, in units of effort."""
+    if not kind.lists:
+        return 1.0  # of a candidate of a graph, roughly; a flat index has one effort only
+    return RESCORE_SECONDS / (kind.row_seconds * rows / kind.lists)
 
 
 def _call_rows(lists: int) -> int:

@@ -12,18 +12,23 @@ from typing import Any, Literal
 from regionsearch.collection.inner_products import load_faiss
 from regionsearch.collection.records import IndexWish
 
-KindName = Literal["flat-sq8", "ivf-sq8", "ivf-rabitq", "ivf-rabitq-sq8"]
+KindName = Literal["flat-sq8", "ivf-sq8", "ivf-rabitq", "ivf-rabitq-sq8", "hnsw16-sq8", "hnsw32-sq8"]
+"""The last two are never chosen: they are here to be measured beside the others (regionsearch bench ann)."""
 
 FLAT_ROWS = 10_000
 """Up to here every row is read, which takes some 0.3 ms, and there is nothing to train."""
-LISTS_PER_ROOT = 1.5
-"""Times the root of the rows: with more, finding each row's list costs a build more than searches gain."""
+ONE_BIT_RECALL = 0.97
+"""Up to here one bit a coordinate finds what is wished among the rows that it hands on."""
+LISTS_PER_ROOT = {"ivf-rabitq": 1.5, "ivf-rabitq-sq8": 1.5, "ivf-sq8": 3.0}
+"""Times the root of the rows. A row of one bit a coordinate is compared in a quarter of the time, so that
+longer lists cost it less than finding the nearest of more centroids, which is most of a build."""
 TRAINING_ROWS_PER_LIST = 30
+MOST_CANDIDATES = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class IndexKind:
-    """lists: of an inverted file, 0 for a flat index. training_rows: that its centroids are fitted on."""
+    """lists: of an inverted file, 0 for the others. training_rows: that its centroids are fitted on."""
 
     name: KindName
     lists: int = 0
@@ -37,7 +42,20 @@ class IndexKind:
             "ivf-sq8": f"IVF{self.lists},SQ8",
             "ivf-rabitq": f"IVF{self.lists},RaBitQfs",
             "ivf-rabitq-sq8": f"IVF{self.lists},RaBitQfs,Refine(SQ8)",
+            "hnsw16-sq8": "HNSW16,SQ8",
+            "hnsw32-sq8": "HNSW32,SQ8",
         }[self.name]
+
+    @property
+    def row_seconds(self) -> float:
+        """Of comparing a query with one row's codes, at 384 dimensions; what tuning weighs efforts by."""
+        return 6e-9 if "rabitq" in self.name else 25e-9
+
+    @property
+    def most_effort(self) -> int:
+        """What a search may spend at most: all lists, or the length of a graph's candidate list (efSearch).
+        0 where every row is read anyway."""
+        return MOST_CANDIDATES if self.name.startswith("hnsw") else self.lists
 
     @property
     def moves_to_gpu(self) -> bool:
@@ -46,14 +64,20 @@ class IndexKind:
 
 
 def choose_kind(rows: int, dimension: int, wish: IndexWish) -> IndexKind:
+    """Few rows are all read. More get an inverted file: of one bit a coordinate when memory is to be spared,
+    whose searches hand on some ten rows for each one asked for, or of one byte and with shorter lists."""
     if rows <= FLAT_ROWS:
         return IndexKind("flat-sq8")
-    return inverted_kind("ivf-rabitq" if wish.favour == "memory" else "ivf-rabitq-sq8", rows)
+    if wish.favour == "memory" and wish.recall_target <= ONE_BIT_RECALL:
+        return kind_for("ivf-rabitq", rows)
+    return kind_for("ivf-sq8", rows)
 
 
-def inverted_kind(name: KindName, rows: int) -> IndexKind:
-    """A kind that has lists, with as many as `rows` want."""
-    lists = max(1, round(LISTS_PER_ROOT * math.sqrt(rows)))
+def kind_for(name: KindName, rows: int) -> IndexKind:
+    """A kind with as many lists, if it has them, as `rows` want."""
+    if not name.startswith("ivf"):
+        return IndexKind(name)
+    lists = max(1, round(LISTS_PER_ROOT[name] * math.sqrt(rows)))
     return IndexKind(name, lists, min(rows, TRAINING_ROWS_PER_LIST * lists))
 
 
@@ -75,12 +99,15 @@ REFINED_FACTOR = 8.0
 """Rows that the coarse codes hand to the finer ones, for each row asked for."""
 
 
-def search_parameters(index: Any, probes: int, selector: Any) -> Any:
-    """How to search an index of any kind: `probes` lists, 0 when it has none; selector: FAISS's, or None."""
+def search_parameters(index: Any, effort: int, selector: Any) -> Any:
+    """How to search an index of any kind: `effort` lists or candidates, 0 where every row is read;
+    selector: FAISS's, or None."""
     faiss = load_faiss()
-    if not probes:
+    if not effort:
         return None if selector is None else faiss.SearchParameters(sel=selector)
-    inverted = faiss.SearchParametersIVF(sel=selector, nprobe=probes)
+    if isinstance(index, faiss.IndexHNSW):
+        return faiss.SearchParametersHNSW(sel=selector, efSearch=effort)
+    inverted = faiss.SearchParametersIVF(sel=selector, nprobe=effort)
     if isinstance(index, faiss.IndexRefine):
         return faiss.IndexRefineSearchParameters(k_factor=REFINED_FACTOR, base_index_params=inverted)
     return inverted
