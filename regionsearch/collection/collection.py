@@ -88,6 +88,7 @@ class Collection:
     def stats(self) -> CollectionStats:
         with self._environment.transaction() as transaction:
             counters = self._rows.counters(transaction)
+        segments, fresh_rows, deleted_rows = self._arms.segment_stats()
         fill = self._environment.fill()
         failed = self._writes.failed_buffered_writes()
         warnings = [fill_warning(self._environment, fill)]
@@ -101,6 +102,9 @@ class Collection:
             bytes=counters.stored_bytes,
             generation=counters.generation,
             fill=fill,
+            segments=segments,
+            fresh_rows=fresh_rows,
+            deleted_rows=deleted_rows,
             warnings=tuple(warning for warning in warnings if warning),
         )
 

@@ -276,7 +276,14 @@ class SearchArms:
     # what others ask
 
     def segment_stats(self) -> tuple[tuple[SegmentStats, ...], int, int]:
-        """Of the segments; fresh rows of both arms; dead rows of both arms that segments still hold."""
+        """Of the segments; fresh rows of both arms; dead rows of both arms that segments still hold.
+
+        Loads the segments when there are some."""
+        if self._state is None:
+            with self._environment.transaction() as transaction:
+                counters = self.rows.counters(transaction)
+                if not self._manifest.segments(transaction):
+                    return (), counters.images + counters.entities, 0
         view = self.current()
         segments = []
         dead = fresh = 0
@@ -368,7 +375,7 @@ class SearchArms:
         state.damaged.difference_update(gone.tolist())
         state.last_number = max(state.last_number, counters.next_number - 1)
         # Once, at the end, so that a replaced image is never missing, nor there twice.
-        fields = self._field_rows.load(transaction, state.view.fields)
+        fields = self._field_rows.load_or_rebuild(transaction, state.view.fields)
         state.view = self._view(state, counters.generation, fields)
         return state
 

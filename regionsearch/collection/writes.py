@@ -93,6 +93,7 @@ class CollectionWrites:
         columns = [EntityColumns.of(record.entities, record.width, record.height) for record in last]
         size = sum(len(each.body) + len(each.pixels or b"") for each in encoded.values())
         digest = digest_of("upsert", _parts(encoded.values(), expected)) if idempotency_key else b""
+        self._arms.wait_for_room()
         results = self._perform(apply, size, durability, idempotency_key, digest)
         if results is None:
             results = [NOT_YET] * len(encoded)
