@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +28,7 @@ from regionsearch.search.prepared import PreparedCollections
 from regionsearch.search.presets import effort_of
 from regionsearch.search.query import Query, Rerank
 from regionsearch.search.query_checks import check_query
+from regionsearch.search.query_filter import QueryFilter
 from regionsearch.search.query_parts import has_image, kind_of, needs_models
 from regionsearch.search.rerank import (
     answer_again,
@@ -41,9 +41,6 @@ from regionsearch.search.scoring import Scoring, shipped_scoring
 from regionsearch.search.second_phase import Scorer
 from regionsearch.search.stopwatch import Stopwatch
 from regionsearch.search.widening import Widening, block_ends
-
-if TYPE_CHECKING:
-    from regionsearch.collection.fields.matching import Matching
 
 ATTEMPTS = 50
 """Searches of one query at most, when images vanish from under it. Of 2,000 queries to ten images that were
@@ -154,8 +151,9 @@ class SearchEngine:
         # What is read again finds its place among all of it.
         wanted = slice(0, max(stop, read)) if start < read else slice(start, stop)
         for _ in range(ATTEMPTS):
-            matching = _matching(collection, query, stopwatch)
-            scorer = self._scorer(collection, query, indexed, encoded, background, stopwatch, matching)
+            with stopwatch.stage("fetch"):
+                where = QueryFilter.now(collection, query.where)
+            scorer = self._scorer(collection, query, indexed, encoded, background, stopwatch, where)
             widening = self._widening(query, scorer, indexed, encoded, stats.images)
             found = find_hits(
                 collection,
@@ -185,7 +183,7 @@ class SearchEngine:
             collection.spec.name,
             calibration=self._scoring.version,
             next_page_token=token_of(page + 1, query, searched) if more else "",
-            notes=() if matching is None else matching.notes,
+            notes=() if where is None else where.matching.notes,
         )
 
     def _scorer(
@@ -196,7 +194,7 @@ class SearchEngine:
         encoded: EncodedQuery,
         background: CollectionBackground,
         stopwatch: Stopwatch,
-        matching: Matching | None,
+        where: QueryFilter | None,
     ) -> Scorer:
         kind = kind_of(query) if query.per_kind_weights else None
         return Scorer(
@@ -207,7 +205,7 @@ class SearchEngine:
             placements=query.placements,
             left_out=frozenset(indexed.left_out),
             stopwatch=stopwatch,
-            matching=matching,
+            filter=where,
         )
 
     def _widening(
@@ -216,7 +214,7 @@ class SearchEngine:
         effort = effort_of(query)
         left_out = frozenset(indexed.left_out.values())
         arms = Arms.of(scorer.collection, encoded, left_out, scorer.stopwatch, apart=effort.apart)
-        arms = arms.within(scorer.matching)
+        arms = arms.within(None if scorer.filter is None else scorer.filter.matching)
         facts = QueryFacts(kind_of(query), query.text or "", images, np.empty(0))
         calibration = self._scoring.calibration
         return Widening(arms, scorer, effort, calibration, facts, query.group_by, query.min_score)
@@ -244,11 +242,3 @@ class SearchEngine:
             instruction = query.text if asked.method == "pairwise_instructed" else None
             reading = read_again(collection, embedder, questions, records, entities, instruction)
         return answer_again(found.hits, found.totals, reading, asked.counted, calibrator, asked.top_n)
-
-
-def _matching(collection: Collection, query: Query, stopwatch: Stopwatch) -> Matching | None:
-    """What meets the query's filter now, None without one. Raises InvalidFilter."""
-    if not query.where.strip():
-        return None
-    with stopwatch.stage("fetch"):
-        return collection.matching(query.where)

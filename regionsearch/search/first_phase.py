@@ -5,18 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.collection import Collection
+from regionsearch.collection.fields.matching import Matching
 from regionsearch.search.encoding import EncodedQuery
 from regionsearch.search.joint_scoring import JointQuestion
 from regionsearch.search.stopwatch import Stopwatch
-
-if TYPE_CHECKING:
-    from regionsearch.collection.fields.matching import Matching
 
 Vector = NDArray[np.float32]
 Reach = Mapping[bytes, float]
@@ -107,7 +104,7 @@ class Arms:
         global_reach, entity_reach = {}, dict(before.entity_reach)
         with self.stopwatch.stage("global_arm"):
             for vector in self.whole:
-                found = self.collection.search_images(vector, wanted, *self._among)
+                found = self.collection.search_images(vector, wanted, self.matching)
                 by_image.append(found.numbers.tolist())
                 complete = len(found.numbers) < wanted
                 global_reach[vector.tobytes()] = -math.inf if complete else float(found.similarities[-1])
@@ -128,10 +125,6 @@ class Arms:
             global_reach=global_reach,
         )
 
-    @property
-    def _among(self) -> tuple[Matching, ...]:
-        return () if self.matching is None else (self.matching,)
-
     def _distinct_images(self, vector: Vector, wanted: int) -> tuple[list[int], float]:
         """Widens the entity arm until `wanted` distinct images are seen or no entity is left; and the arm's
         reach.
@@ -140,7 +133,7 @@ class Arms:
         """
         rows = 4 * wanted
         while True:
-            found = self.collection.search(vector, rows, *self._among)
+            found = self.collection.search(vector, rows, self.matching)
             numbers, first = np.unique(found.numbers, return_index=True)
             if len(numbers) >= wanted or len(found.numbers) < rows:
                 # In the order in which the images were met, from near to far; more than wanted would only

@@ -40,7 +40,8 @@ def find_hits(
     """ends: of the ranking's blocks. wanted: which of its hits. all_entities: how many further entities each
     lists.
 
-    An image deleted since it was scored is passed over for the next best.
+    An image deleted since it was scored is passed over for the next best, and so is one whose payload was
+    updated so that it no longer meets the filter.
     """
     passed_over = False
     while True:
@@ -51,6 +52,12 @@ def find_hits(
         with stopwatch.stage("fetch"):
             stored = dict(zip(different, collection.records(different), strict=True))
         gone = {number for number, record in stored.items() if record is None}
+        if scorer.filter is not None:
+            for number, ranked in zip(numbers, chosen, strict=True):
+                record = stored[number]
+                entities = widening.matched_entities(ranked)
+                if record is not None and not scorer.filter.holds_of(record, entities):
+                    gone.add(number)
         if not gone:
             break
         passed_over = True

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from regionsearch.collection.fields.matching import Matching
 from regionsearch.collection.segments.entity_columns import EntityColumns
 from regionsearch.search.agreement import distance_from_box, distance_from_part, is_about_place
 from regionsearch.search.counting import counts_softly
 from regionsearch.search.placement import Placement
-
-if TYPE_CHECKING:
-    from regionsearch.collection.fields.matching import Matching
 
 SLACK = 1e-5
 """Fractions of the frame, by which columns may differ from what joint scoring computes."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +19,9 @@ from regionsearch.search.counting import (
 )
 from regionsearch.search.joint_scoring import Background, JointQuestion, JointScores, score_jointly
 from regionsearch.search.placement import Placement
+from regionsearch.search.query_filter import QueryFilter
 from regionsearch.search.scoring import ScoringProfile
 from regionsearch.search.stopwatch import Stopwatch
-
-if TYPE_CHECKING:
-    from regionsearch.collection.fields.matching import Matching
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +40,7 @@ class ScoredImages:
 @dataclass(frozen=True, eq=False)
 class Scorer:
     """Scores images of a collection for one query. placements: none, or one for each match. left_out: ids
-    that are no hits. matching: of the query's filter, whose entities alone may be matches; None: all may."""
+    that are no hits. filter: what entities must meet to be matches; None: nothing."""
 
     collection: Collection
     question: JointQuestion
@@ -52,12 +49,12 @@ class Scorer:
     placements: Sequence[Placement]
     left_out: frozenset[str]
     stopwatch: Stopwatch
-    matching: Matching | None = None
+    filter: QueryFilter | None = None
 
     @property
     def unfiltered(self) -> Scorer:
         """The same without the filter; the placements stay."""
-        return replace(self, matching=None)
+        return replace(self, filter=None)
 
     def score(self, numbers: Sequence[int], *, with_sums: bool = False) -> ScoredImages | None:
         """Those of the images that are still there, one that was replaced under its new number; None when all
@@ -130,9 +127,10 @@ class Scorer:
 
     def _meets(self, candidates: Candidates) -> NDArray[np.bool_] | None:
         """(n,) whether each entity meets the filter; None without one."""
-        if self.matching is None:
+        if self.filter is None:
             return None
-        return self.matching.entity_mask(candidates.numbers, np.diff(candidates.entity_starts).tolist())
+        counts = np.diff(candidates.entity_starts).tolist()
+        return self.filter.matching.entity_mask(candidates.numbers, counts)
 
     def _scores(
         self, candidates: Candidates, agreement: NDArray[np.float64] | None, may: NDArray[np.bool_] | None
@@ -160,6 +158,8 @@ class Scorer:
                 agreed = np.ones((len(facts.areas), len(self.placements)))
             alone = self._alone(candidates, facts, meets, match)
             counts = such_entities(facts, alone, self.profile.weights, by_label=False)
+            # An image where the filter lets none match is no hit, whatever it agrees with.
+            counts = np.maximum(counts, 1)
             agreed[:, match] *= np.repeat(count_agreement(placement, counts), np.diff(facts.starts))
         return agreed
 

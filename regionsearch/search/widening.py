@@ -120,6 +120,13 @@ class Widening:
     def number_of(self, ranked: Ranked) -> int:
         return self.batches[ranked.batch].numbers[ranked.place]
 
+    def matched_entities(self, ranked: Ranked) -> list[int]:
+        """Ordinals of the entities that are its matches."""
+        if ranked.entity != MATCHED:
+            return [ranked.entity]
+        entities = self.batches[ranked.batch].scores.matches(ranked.place).entities
+        return [int(entity) for entity in entities]
+
     def _widen(self, width: int) -> None:
         if self._width and not self._looks_further:
             self._look_further()
@@ -144,8 +151,10 @@ class Widening:
         the arms look where something can qualify, and are asked so that the least score can end it."""
         self._looks_further = True
         placements = self._scorer.placements
-        if any(map(is_hard, placements)) and self._arms.matching is not None:
-            self._arms = self._arms.within(narrowed(self._arms.matching, placements))
+        if any(map(is_hard, placements)):
+            self._arms = self._arms.within(
+                narrowed(self._arms.matching or self._scorer.collection.matching(""), placements)
+            )
         if self._min_score > 0:
             self._arms = self._arms.asked_apart(self._scorer.question)
 
@@ -166,7 +175,7 @@ class Widening:
             for place in np.flatnonzero(~np.isin(scored.numbers, asked)).tolist():
                 # Its image was replaced meanwhile. The new one counts once, however often it is met.
                 number = scored.numbers[place]
-                self.overtaken |= self._scorer.matching is not None
+                self.overtaken |= self._scorer.filter is not None
                 scored.qualified[place] &= number not in self._seen
                 self._seen.add(number)
             yield scored

@@ -27,10 +27,12 @@ _LOG = logging.getLogger("regionsearch.serving")
 def answer_several(
     backend: Backend,
     collection: Collection,
+    named: str,
     requests: Sequence[pb.SearchRequest],
     check_alive: Callable[[], None],
 ) -> list[pb.BatchSearchResult]:
-    """One result for each request, in their order, together within limits.message_bytes.
+    """One result for each request, in their order, together within limits.message_bytes. named: as the batch
+    calls the collection, perhaps by an alias.
 
     Once an answer does not fit beside those before it, groups that have not been computed yet are not: each
     is refused likewise, and has to be asked in another call. A fault of ours in one question is the error of
@@ -49,7 +51,7 @@ def answer_several(
             results += [no_room for _ in group]
             continue
         check_alive()
-        for request, found in zip(group, _found(backend, collection, group, check_alive), strict=True):
+        for request, found in zip(group, _found(backend, collection, named, group, check_alive), strict=True):
             result = _result(found, request, most)
             more = result.ByteSize() + FRAME_BYTES - least
             if more > room:
@@ -76,6 +78,7 @@ def _result(found: Answer | Exception, request: pb.SearchRequest, most: int) -> 
 def _found(
     backend: Backend,
     collection: Collection,
+    named: str,
     requests: Sequence[pb.SearchRequest],
     check_alive: Callable[[], None],
 ) -> list[Answer | Exception]:
@@ -84,7 +87,7 @@ def _found(
     for number, request in enumerate(requests):
         try:
             refuse_unknown(request)
-            _check_collection(request, collection.spec.name)
+            _check_collection(request, named, collection.spec.name)
             queries[number] = query_from_message(request, backend.limits)
         except Exception as error:
             # Refused, or a fault of ours: either way it is this question's alone.
@@ -115,10 +118,10 @@ def _answered(
         return answers
 
 
-def _check_collection(request: pb.SearchRequest, name: str) -> None:
-    if request.collection not in ("", name):
+def _check_collection(request: pb.SearchRequest, named: str, name: str) -> None:
+    if request.collection not in ("", named, name):
         raise InvalidRequest(
-            f"this question names the collection {request.collection!r:.200}, its batch {name!r:.200}",
+            f"this question names the collection {request.collection!r:.200}, its batch {named!r:.200}",
             field="collection",
         )
 

@@ -43,5 +43,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
                 "(limits.batch_queries)",
                 field="requests",
             )
-        results = answer_several(self._backend, collection, request.requests, lambda: check_alive(context))
+        results = answer_several(
+            self._backend, collection, request.collection, request.requests, lambda: check_alive(context)
+        )
         return pb.BatchSearchResponse(results=results)

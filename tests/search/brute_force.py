@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,7 +49,8 @@ def unit_vectors(generator: np.random.Generator, count: int) -> np.ndarray:
 
 
 def random_record(generator: np.random.Generator, image_id: str) -> ImageRecord:
-    """1 to 6 entities, some of them near copies of others, with random boxes, labels and objectness."""
+    """1 to 6 entities, some of them near copies of others, with random boxes, labels and objectness; and a
+    payload that follows from its id."""
     width, height = (int(side) for side in generator.integers(10, 40, 2))
     count = int(generator.integers(1, 7))
     vectors = unit_vectors(generator, 1 + count)
@@ -71,7 +72,18 @@ def random_record(generator: np.random.Generator, image_id: str) -> ImageRecord:
             found, labels=labels, label_sources=tuple(None if each is None else "given" for each in labels)
         ),
         vectors,
+        payload=payload_of(image_id),
     )
+
+
+def payload_of(image_id: str) -> dict[str, Any]:
+    number = sum(image_id.encode())
+    if image_id.isdigit():
+        number = int(image_id)
+    payload: dict[str, Any] = {"year": 2000 + number % 20, "tags": [f"t{number % 4}", f"u{number % 7}"]}
+    if number % 5:
+        payload["colour"] = ("red", "blue", "green")[number % 3]
+    return payload | ({"rare": True} if number in (7, 31) else {})
 
 
 @dataclass(frozen=True)
@@ -91,14 +103,16 @@ def expected_of(
     placements: Sequence[Placement],
     background: Mapping[str, SignalBackground],
     profile: ScoringProfile,
+    meets: Callable[[ImageRecord, int], bool] = lambda record, entity: True,
 ) -> Expected:
-    """The image scored by itself; what is wanted of places, names and numbers spelt out in loops."""
+    """The image scored by itself; what is wanted of places, names and numbers spelt out in loops. meets: the
+    filter, of an entity."""
     wanted = list(placements) or [Placement()] * question.matches
     ordinals = range(len(record.entities))
     own = "entity" if len(question.regions) else "text_entity"
 
     def looks(entity: int, match: int) -> float:
-        if not may_match(record, entity, wanted[match]):
+        if not (meets(record, entity) and may_match(record, entity, wanted[match])):
             return -math.inf
         asked = question.regions[match] if len(question.regions) else question.text
         assert asked is not None
@@ -128,7 +142,12 @@ def expected_of(
         background,
         profile,
         agreement=np.array(agreed) if graded else None,
-        allowed=np.array([[may_match(record, entity, each) for each in wanted] for entity in ordinals]),
+        allowed=np.array(
+            [
+                [meets(record, entity) and may_match(record, entity, each) for each in wanted]
+                for entity in ordinals
+            ]
+        ),
     )
     if not enough or not bool(scores.matched[0]):
         return Expected(None, {})
@@ -224,7 +243,7 @@ def count_fits(placement: Placement, count: int) -> bool:
 
 
 def count_agreement_of(placement: Placement, count: int) -> float:
-    if not counts_softly(placement):
+    if not counts_softly(placement) or count == 0:
         return 1.0
     distance = 0.0
     if placement.min_count is not None and count < placement.min_count:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -27,7 +27,8 @@ from brute_force import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regionsearch.collection import Collection, DataDirectory
+from regionsearch.collection import Collection, DataDirectory, ImageRecord
+from regionsearch.collection.records import IndexedField
 from regionsearch.ingest import collection_spec
 from regionsearch.regions import FRAME_PARTS, Box
 from regionsearch.search import Answer, Example, Placement, Query, SearchEngine
@@ -56,10 +57,58 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with DataDirectory(tmp_path_factory.mktemp("world") / "data", "write") as directory:
-        collection = directory.create_collection(collection_spec("world", EMBEDDER, SEGMENTER))
+        spec = replace(
+            collection_spec("world", EMBEDDER, SEGMENTER), indexed_fields=(IndexedField("year", "number"),)
+        )
+        collection = directory.create_collection(spec)
         generator = np.random.default_rng(11)
         collection.upsert([random_record(generator, image_id) for image_id in IDS])
         yield World(collection)
+
+
+Meets = Callable[[ImageRecord, int], bool]
+LEAVES: dict[str, Meets] = {
+    "payload.year >= 2010": lambda record, entity: record.payload["year"] >= 2010,
+    "payload.year < 2001": lambda record, entity: record.payload["year"] < 2001,
+    'payload.colour = "red"': lambda record, entity: record.payload.get("colour") == "red",
+    'payload.colour IN ("red", "blue")': lambda record, entity: (
+        record.payload.get("colour") in ("red", "blue")
+    ),
+    'payload.tags = "u3"': lambda record, entity: "u3" in record.payload["tags"],
+    "payload.rare = true": lambda record, entity: "rare" in record.payload,
+    'entity.label = "dog"': lambda record, entity: record.entities.labels[entity] == "dog",
+    "entity.area > 0.25": lambda record, entity: record.entities.areas[entity] > 0.25,
+    "entity.index = 0": lambda record, entity: entity == 0,
+    "image.entities >= 5": lambda record, entity: len(record.entities) >= 5,
+}
+FILTERS: dict[str, Meets] = {"": lambda record, entity: True}
+"""Those that were drawn, with what they mean of an entity of an image."""
+
+
+def joined(sign: str, parts: list[tuple[str, Meets]]) -> tuple[str, Meets]:
+    both = all if sign == "AND" else any
+    text = f" {sign} ".join(f"({text})" for text, _ in parts)
+    return text, lambda record, entity: both(meets(record, entity) for _, meets in parts)
+
+
+conditions = st.recursive(
+    st.sampled_from(sorted(LEAVES.items())),
+    lambda below: (
+        st.builds(joined, st.sampled_from(["AND", "OR"]), st.lists(below, min_size=2, max_size=3))
+        | below.map(lambda one: (f"NOT ({one[0]})", lambda record, entity: not one[1](record, entity)))
+    ),
+    max_leaves=4,
+)
+
+
+@st.composite
+def filters(draw: st.DrawFn) -> str:
+    """Nothing, often; otherwise what many, few or no entities meet."""
+    if draw(st.booleans()):
+        return ""
+    text, meets = draw(conditions)
+    FILTERS[text] = meets
+    return text
 
 
 fractions = st.sampled_from([0.0, 0.1, 0.25, 1 / 3, 0.5, 0.7, 1.0])
@@ -111,6 +160,7 @@ def queries(draw: st.DrawFn) -> Query:
         text=text,
         liked=(Example("007"), Example("008", 0)) if kind == "examples" else (),
         placements=wanted,
+        where=draw(filters()),
         limit=draw(st.sampled_from([1, 3, 10, IMAGES])),
         min_score=draw(st.sampled_from([0.0, 0.0, 0.5, 0.9])),
         group_by=draw(st.sampled_from(["image", "entity"])) if count == 1 else "image",
@@ -145,7 +195,15 @@ def expectations(world: World, query: Query) -> dict[str, Expected]:
     question = JointQuestion(np.array(regions, np.float32).reshape(-1, DIMENSION), image, text)
     profile = plain_scoring().profile({})
     return {
-        image_id: expected_of(world.collection, record, question, query.placements, world.background, profile)
+        image_id: expected_of(
+            world.collection,
+            record,
+            question,
+            query.placements,
+            world.background,
+            profile,
+            FILTERS[query.where],
+        )
         for image_id, record in world.records.items()
         if image_id not in left_out
     }
@@ -191,6 +249,10 @@ def test_an_answer_is_full_of_what_qualifies_and_scored_as_by_hand(world: World,
     for hit, total in zip(answer.hits, sums, strict=True):
         assert hit.score == pytest.approx(1 / (1 + math.exp(-total)), abs=1e-6)
         assert len({match.entity.index for match in hit.matches}) == len(hit.matches)
+        assert all(
+            FILTERS[query.where](world.records[hit.image_id], match.entity.index) for match in hit.matches
+        )
+        assert FILTERS[query.where](world.records[hit.image_id], hit.entity.index)
         if not query.placements:
             continue
         for match, placement in zip(hit.matches, query.placements, strict=False):

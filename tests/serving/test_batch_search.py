@@ -230,11 +230,11 @@ def test_an_answer_that_search_would_send_is_sent_in_a_batch_of_its_own(service:
     size = service.stubs.search.Search(question).ByteSize()
     backend = replace(service.backend, limits=replace(LIMITS, message_bytes=size + 400))
     stored = service.backend.directory.collection(collection)
-    [alone] = answer_several(backend, stored, [question], lambda: None)
+    [alone] = answer_several(backend, stored, stored.spec.name, [question], lambda: None)
     assert alone.HasField("response")
     # Beside others it has no room; smaller ones have.
     small = pb.SearchRequest(text="red", without_masks=True)
-    results = answer_several(backend, stored, [question, *[small] * 12], lambda: None)
+    results = answer_several(backend, stored, stored.spec.name, [question, *[small] * 12], lambda: None)
     assert [result.HasField("response") for result in results] == [False] + [True] * 12
     assert sum(result.ByteSize() for result in results) < size + 400
 
@@ -333,7 +333,7 @@ def test_nothing_more_is_computed_for_a_caller_that_has_gone(service: Service, f
                 raise error
 
         with pytest.raises(type(gone)):
-            answer_several(service.backend, collection, questions, look)
+            answer_several(service.backend, collection, collection.spec.name, questions, look)
         assert looks == 2
     with pytest.raises(DeadlineExceeded):
         service.client.search_many(filled, [Query(text="red")] * 16, timeout=1e-6)
