@@ -206,7 +206,7 @@ class View:
                 (exact if is_exact else estimated).append((part.ids(arm, rows), similarities))
         if len(exact) == 1 and not estimated and not listed:
             return Nearest(*exact[0], 0), 0, False
-        listed.extend(_most_likely(estimated))
+        listed.extend(_most_likely(estimated, k))
         gone = 0
         if listed:
             assert self.stored is not None
@@ -240,11 +240,11 @@ class View:
 
 
 def _most_likely(
-    estimated: list[tuple[NDArray[np.int64], NDArray[np.float32]]],
+    estimated: list[tuple[NDArray[np.int64], NDArray[np.float32]]], k: int
 ) -> list[NDArray[np.int64]]:
     """Ids of the rows worth scoring: of all segments together as many as one of them would need."""
-    if len(estimated) < 2:
+    count = max((len(ids) for ids, _ in estimated), default=0)
+    if len(estimated) < 2 or count < k:  # none was full, so all that they have is wanted
         return [ids for ids, _ in estimated]
-    count = max(len(ids) for ids, _ in estimated)
     ids = np.concatenate([each[0] for each in estimated])
     return [ids[best_rows(np.concatenate([each[1] for each in estimated]), count)]]
