@@ -1,0 +1,95 @@
+"""`regionsearch verify`: is all that is stored whole, and can it be mended?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from regionsearch.collection.integrity import Problem, VerifyReport
+
+_MENDED_BY = {
+    "repair": "`--repair` mends it",
+    "drop": "`--repair --drop-damaged` takes it out",
+    "restore": "only a snapshot brings it back",
+}
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "verify",
+        help="check all that is stored, and mend what is derived",
+        description=(
+            "Reads every byte of a data directory and says what is damaged, what that costs and what "
+            "mends it. Exit code 1 when something is. It may run beside a server; --repair may not."
+        ),
+        allow_abbrev=False,
+    )
+    parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="data directory")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="what an open after a kill looks at, and the files of index segments; not every record",
+    )
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="rebuild what is derived from the records: needs the directory alone",
+    )
+    parser.add_argument(
+        "--drop-damaged",
+        action="store_true",
+        help="with --repair: also delete images whose record is damaged, and damaged kept pictures",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON alone")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from regionsearch.collection.integrity import repair, verify
+    from regionsearch.errors import InvalidRequest
+
+    if arguments.drop_damaged and not arguments.repair:
+        raise InvalidRequest("--drop-damaged is said without --repair", field="drop-damaged")
+    if arguments.quick and arguments.repair:
+        raise InvalidRequest("--repair looks at everything: it cannot be --quick", field="quick")
+    progress = _show_progress if sys.stderr.isatty() else None
+    if arguments.repair:
+        report = repair(arguments.data, drop_damaged=arguments.drop_damaged, progress=progress)
+    else:
+        report = verify(arguments.data, thorough=not arguments.quick, progress=progress)
+    if progress is not None:
+        print(file=sys.stderr)
+    print(json.dumps(as_json(report), ensure_ascii=False) if arguments.json else as_text(report))
+    return 0 if report.ok else 1
+
+
+def as_json(report: VerifyReport) -> dict[str, Any]:
+    return {
+        "ok": report.ok,
+        "problems": [_problem_json(problem) for problem in report.problems],
+        "mended": [_problem_json(problem) for problem in report.mended],
+        "images": report.images,
+        "fill": report.fill,
+    }
+
+
+def as_text(report: VerifyReport) -> str:
+    lines = [f"mended: {problem}" for problem in report.mended]
+    lines += [f"{problem}; {_MENDED_BY[problem.repair]}" for problem in report.problems]
+    count = len(report.problems)
+    lines.append(
+        f"{report.images:,} images, all whole" if report.ok else f"{count} problem{'s' if count > 1 else ''}"
+    )
+    return "\n".join(lines)
+
+
+def _problem_json(problem: Problem) -> dict[str, Any]:
+    return {"what": problem.what, "where": problem.where, "costs": problem.costs, "repair": problem.repair}
+
+
+def _show_progress(done: float) -> None:
+    print(f"\r{done:4.0%}", end="", file=sys.stderr, flush=True)
