@@ -23,8 +23,11 @@ _ROWS = 0
 class VectorSet(Protocol):
     """A distribution of unit vectors. name: as reports call it. dimension: of each vector."""
 
-    name: str
-    dimension: int
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dimension(self) -> int: ...
 
     def draw(self, count: int, random: np.random.Generator) -> NDArray[np.float32]:
         """(count, d) float32 unit vectors."""

@@ -11,7 +11,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from regionsearch.cli import bench_command
+from regionsearch.cli import bench_latency_command
 from regionsearch.errors import InvalidRequest, Overloaded
 from regionsearch.evaluation.latency import Outcome, open_loop, summary
 from regionsearch.evaluation.latency_questions import KINDS, phrases, questions, read_pictures
@@ -141,4 +141,4 @@ def test_nothing_to_ask_with_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_command_offers_every_kind_of_question() -> None:
-    assert bench_command.KINDS == KINDS
+    assert bench_latency_command.KINDS == KINDS

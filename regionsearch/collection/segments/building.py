@@ -40,8 +40,11 @@ with a byte: rows that hardly differ, such as frames of a film, are beyond one b
 class VectorSource(Protocol):
     """The vectors of one arm in the order of their places. rows: how many; dimension: of each."""
 
-    rows: int
-    dimension: int
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def dimension(self) -> int: ...
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
         """(m, d) float32 in order, some megabytes each; may be gone through several times."""

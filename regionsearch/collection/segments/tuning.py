@@ -26,6 +26,11 @@ FEW, MANY = 10, 50
 MOVED_COSINE = 0.8
 """Of a moved row to where it was; the difference points from one random row to another, so that it has
 the spectrum of the data."""
+HEADROOM = 0.2
+"""Of the share that may be missed: the aim lies so much above the target, since what people ask is neither
+a row nor a moved one."""
+MORE_EFFORT = 1.5
+"""Times the least that suffices: what is tried for a smaller spare."""
 SPARES = (1.0, 1.2, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0)
 """Rows handed on for each one asked for. The caller reads their vectors, at some 3 µs each."""
 
@@ -64,8 +69,9 @@ class Questions:
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """effort_few, effort_many: lists to probe (or candidates of a graph) for FEW and MANY rows. spare: rows handed on for each one asked for.
-    recall: at FEW rows, of the worst kind of question, as measured with them."""
+    """effort_few, effort_many: lists to probe, or candidates of a graph, for FEW and MANY rows.
+    spare: rows handed on for each one asked for. recall: at FEW rows, of the worst kind of question, as
+    measured with them."""
 
     effort_few: int
     effort_many: int
@@ -85,15 +91,16 @@ def tune(questions: Questions, most: int, target: float, ask: Ask, row_cost: flo
     where 1 is the cost of one more unit of effort.
     """
     truth = questions.truth(FEW)
+    aim = target + HEADROOM * (1 - target)
     best: Tuned | None = None
     least_cost = math.inf
     for effort in _steps(most):
-        if effort >= least_cost:
+        if best is not None and effort > MORE_EFFORT * best.effort_few:
             break
         found = ask(questions.vectors, round(SPARES[-1] * FEW) + 1, effort)
         # A question that is a row finds itself too; the place that it takes is not counted.
         by_spare = [found_shares(truth, found[:, : round(spare * FEW) + 1]) for spare in SPARES]
-        reached = [spare for spare, shares in zip(SPARES, by_spare, strict=True) if _reaches(shares, target)]
+        reached = [spare for spare, shares in zip(SPARES, by_spare, strict=True) if _reaches(shares, aim)]
         if reached or effort == most:
             spare = reached[0] if reached else SPARES[-1]
             cost = effort + row_cost * FEW * spare
@@ -106,7 +113,7 @@ def tune(questions: Questions, most: int, target: float, ask: Ask, row_cost: flo
         if effort >= best.effort_few:
             found = ask(questions.vectors, round(MANY * best.spare) + 1, effort)
             best = replace(best, effort_many=effort)
-            if _reaches(found_shares(truth, found), target):
+            if _reaches(found_shares(truth, found), aim):
                 break
     return best
 
