@@ -15,13 +15,23 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from regionsearch.collection.environment import Environment
 from regionsearch.collection.index import MAX_IMAGE_NUMBER
-from regionsearch.collection.record_layout import Buffer, Header, format_time, verify, with_payload
+from regionsearch.collection.record_layout import (
+    Buffer,
+    EncodedRecord,
+    Header,
+    format_time,
+    verify,
+    with_payload,
+)
 from regionsearch.collection.records import MAX_IMAGE_ID_BYTES, ImageListing
 from regionsearch.collection.row_seals import SEAL_BYTES, open_value, seal_value
 from regionsearch.errors import CollectionNotFound, DataLoss, StorageFull
@@ -119,16 +129,6 @@ class IdRow:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedRecord:
-    """A checked record on its way to disk; number, version and time are the writer's to fill in."""
-
-    image_id: str
-    header: Header
-    body: bytes
-    pixels: bytes | None
-
-
 class CollectionRows:
     """Reads and changes the rows of one collection inside a transaction that the caller holds."""
 
@@ -174,6 +174,14 @@ class CollectionRows:
     def record_key(self, number: int) -> bytes:
         """Of the record's row, which its checksum covers."""
         return self._prefix + _NUMBER.pack(number)
+
+    def record_keys(self, numbers: NDArray[np.int64]) -> list[bytes]:
+        """Of many records, made at once."""
+        keys = np.empty((len(numbers), len(self._prefix) + _NUMBER.size), np.uint8)
+        keys[:, : len(self._prefix)] = np.frombuffer(self._prefix, np.uint8)
+        keys[:, len(self._prefix) :] = numbers.astype(">u8").view(np.uint8).reshape(-1, _NUMBER.size)
+        row, every = keys.shape[1], keys.tobytes()
+        return [every[at : at + row] for at in range(0, len(every), row)]
 
     def record(self, transaction: Any, number: int) -> Buffer | None:
         value: Buffer | None = transaction.get(self.record_key(number), db=self._records)
@@ -260,42 +268,54 @@ class CollectionRows:
     # changes
 
     def put(
-        self, transaction: Any, encoded: EncodedRecord, counters: Counters, updated: int
-    ) -> tuple[IdRow, IdRow | None, Counters]:
-        """Writes a record under a new number and buries the one that had its id.
+        self, transaction: Any, records: Iterable[EncodedRecord], counters: Counters, updated: int
+    ) -> tuple[list[IdRow], list[tuple[int, str]], Counters]:
+        """Writes records under new numbers and buries those that had their ids, all distinct.
 
-        Returns the new row, the buried one, and the counters after it, not yet written.
+        Returns the new rows, the numbers and ids that were buried, and the counters after it, not yet
+        written. Raises DataLoss when a record no longer matches the checksum that it was given when it was
+        encoded, StorageFull when numbers end.
         """
-        old = self.id_row(transaction, encoded.image_id)
-        if old is not None:
-            counters = self.bury(transaction, encoded.image_id, old, counters)
-        number = counters.next_number
-        if number > MAX_IMAGE_NUMBER:
-            raise StorageFull(f"collection '{self.name}' has used all its image numbers")
-        version = 1 if old is None else old.version + 1
-        header = replace(encoded.header, number=number, version=version, updated=updated)
-        key = self.record_key(number)
-        value = header.pack(key) + encoded.body
-        verify(value, key)
-        row = IdRow.of(header)
-        transaction.put(key, value, db=self._records)
-        id_key = self._prefix + encoded.image_id.encode()
-        transaction.put(id_key, seal_value("ids", id_key, row.pack()), db=self._ids)
-        if header.content_hash:
-            hash_key = self._hash_key(header.content_hash, number)
-            transaction.put(hash_key, seal_value("hashes", hash_key, b""), db=self._hashes)
-        pixel_bytes = 0
-        if encoded.pixels is not None:
-            transaction.put(key, seal_value("pixels", key, encoded.pixels), db=self._pixels)
-            pixel_bytes = len(encoded.pixels)
+        rows: list[IdRow] = []
+        buried: list[tuple[int, str]] = []
+        number, entities, stored_bytes = counters.next_number, 0, 0
+        for each in records:
+            id_key = self._prefix + each.image_id.encode()
+            old = transaction.get(id_key, db=self._ids)
+            version = 1
+            if old is not None:
+                before = IdRow.unpack(open_value("ids", id_key, old))
+                counters = self.bury(transaction, each.image_id, before, counters)
+                buried.append((before.number, each.image_id))
+                version = before.version + 1
+            if number > MAX_IMAGE_NUMBER:
+                raise StorageFull(f"collection '{self.name}' has used all its image numbers")
+            header = each.header
+            key = self.record_key(number)
+            value = each.numbered(key, number, version, updated)
+            row = IdRow(
+                number, version, updated, header.width, header.height, header.entities, header.content_hash
+            )
+            transaction.put(key, value, db=self._records)
+            transaction.put(id_key, seal_value("ids", id_key, row.pack()), db=self._ids)
+            if header.content_hash:
+                hash_key = self._hash_key(header.content_hash, number)
+                transaction.put(hash_key, seal_value("hashes", hash_key, b""), db=self._hashes)
+            if each.pixels is not None:
+                transaction.put(key, seal_value("pixels", key, each.pixels), db=self._pixels)
+                stored_bytes += len(each.pixels)
+            rows.append(row)
+            number += 1
+            entities += header.entities
+            stored_bytes += len(value)
         counters = replace(
             counters,
-            images=counters.images + 1,
-            entities=counters.entities + header.entities,
-            stored_bytes=counters.stored_bytes + len(value) + pixel_bytes,
-            next_number=number + 1,
+            images=counters.images + len(rows),
+            entities=counters.entities + entities,
+            stored_bytes=counters.stored_bytes + stored_bytes,
+            next_number=number,
         )
-        return row, old, counters
+        return rows, buried, counters
 
     def bury(self, transaction: Any, image_id: str, row: IdRow, counters: Counters) -> Counters:
         """Takes an image out. Returns the counters after it, not yet written."""

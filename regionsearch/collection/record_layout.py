@@ -46,6 +46,11 @@ _SOURCES: tuple[str | None, ...] = (None, "given", "predicted")
 _LONG_RUN = 0xFFFF
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+_SOURCE_CODES = {source: code for code, source in enumerate(_SOURCES)}
+# Number, version and time of a header, which are known last.
+_NUMBERS = struct.Struct("<QQq")
+_NUMBERS_AT = 16
+
 Buffer = bytes | memoryview
 
 
@@ -126,7 +131,8 @@ def read_header(value: Buffer, key: Buffer) -> Header:
 
 
 def verify(value: Buffer, key: Buffer) -> Header:
-    """Reads every byte. key: of the row that the record was found in. Raises DataLoss when header or body do not match their checksums."""
+    """Reads every byte. key: of the row that the record was found in. Raises DataLoss when header or body do
+    not match their checksums."""
     header = read_header(value, key)
     verify_body(value, header)
     return header
@@ -168,38 +174,75 @@ def _check_header(value: Buffer, key: Buffer) -> None:
         raise DataLoss("a record's header does not match its checksum, or it is of another row")
 
 
-def encode_body(record: ImageRecord) -> tuple[Header, bytes]:
-    """The body of a valid record, and its header without number, version and time (all 0)."""
+@dataclass(frozen=True, eq=False, slots=True)
+class EncodedRecord:
+    """A checked record on its way to disk; number, version and time are the writer's to fill in.
+
+    header: without them (0). value: header and body.
+    """
+
+    image_id: str
+    header: Header
+    value: bytearray
+    pixels: bytes | None
+
+    @property
+    def vectors(self) -> NDArray[np.float32]:
+        """(1 + n, d), where they lie in the value."""
+        return vectors_of(memoryview(self.value), self.header)
+
+    def numbered(self, key: Buffer, number: int, version: int, updated: int) -> bytearray:
+        """The value for a row, which is this record's own and changes with the next call.
+
+        Raises DataLoss when the body no longer matches the checksum that it was given.
+        """
+        value = self.value
+        if zlib.crc32(memoryview(value)[HEADER_BYTES:]) != self.header.body_checksum:
+            raise DataLoss(f"image '{self.image_id}' changed in memory before it was written")
+        _NUMBERS.pack_into(value, _NUMBERS_AT, number, version, updated)
+        rest = memoryview(value)[_PREFIX.size : HEADER_BYTES]
+        _PREFIX.pack_into(value, 0, MAGIC, zlib.crc32(rest, zlib.crc32(key)))
+        return value
+
+    def without_number(self) -> bytes:
+        """All that the caller gave, but for pixels."""
+        return b"".join((self.header.pack(b""), memoryview(self.value)[HEADER_BYTES:]))
+
+
+def encode_record(
+    record: ImageRecord, payload: bytes, lengths: NDArray[np.integer[Any]], runs: NDArray[np.uint32]
+) -> EncodedRecord:
+    """A record that was checked. payload: as `encode_payload` gives it. lengths: (n,), runs of each mask;
+    runs: of all its masks, one after the other."""
     entities = record.entities
     count = len(entities)
-    lengths = np.array([len(mask.counts) for mask in entities.masks], np.uint32)
-    runs = np.concatenate([np.asarray(mask.counts, np.uint32) for mask in entities.masks])
-    is_long = runs >= _LONG_RUN
     image_id = record.image_id.encode()
     labels = b"" if all(label is None for label in entities.labels) else _json(list(entities.labels))
-    payload = encode_payload(record.payload)
-    body = b"".join(
-        [
-            _floats(record.vectors),
-            _floats(entities.boxes),
-            _floats(entities.areas),
-            _floats(entities.objectness),
-            lengths.astype("<u4").tobytes(),
-            bytes(_SOURCES.index(source) for source in entities.label_sources),
+    sources = bytes(map(_SOURCE_CODES.__getitem__, entities.label_sources))
+    long_runs = runs[runs >= _LONG_RUN]
+    value = bytearray().join(
+        (
+            bytes(HEADER_BYTES),
+            _laid_out(record.vectors, "<f4"),
+            _laid_out(entities.boxes, "<f4"),
+            _laid_out(entities.areas, "<f4"),
+            _laid_out(entities.objectness, "<f4"),
+            _laid_out(lengths, "<u4"),
+            sources,
             image_id,
             labels,
             payload,
-            np.minimum(runs, _LONG_RUN).astype("<u2").tobytes(),
-            runs[is_long].astype("<u4").tobytes(),
-        ]
+            _laid_out(np.minimum(runs, _LONG_RUN), "<u2"),
+            _laid_out(long_runs, "<u4"),
+        )
     )
     header = Header(
-        body_checksum=zlib.crc32(body),
+        body_checksum=zlib.crc32(memoryview(value)[HEADER_BYTES:]),
         number=0,
         version=0,
         updated=0,
-        width=record.width,
-        height=record.height,
+        width=int(record.width),
+        height=int(record.height),
         entities=count,
         dimension=record.vectors.shape[1],
         content_hash=record.content_hash,
@@ -207,9 +250,10 @@ def encode_body(record: ImageRecord) -> tuple[Header, bytes]:
         labels_bytes=len(labels),
         payload_bytes=len(payload),
         runs=len(runs),
-        long_runs=int(np.count_nonzero(is_long)),
+        long_runs=len(long_runs),
     )
-    return header, body
+    value[:HEADER_BYTES] = header.pack(b"")
+    return EncodedRecord(record.image_id, header, value, record.pixels)
 
 
 def with_payload(value: Buffer, key: bytes, payload: bytes, version: int, updated: int) -> bytes:
@@ -370,11 +414,13 @@ def format_time(microseconds: int) -> str:
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _floats(array: NDArray[np.float32]) -> bytes:
-    return np.ascontiguousarray(array, "<f4").tobytes()
+def _laid_out(array: NDArray[Any], dtype: str) -> memoryview:
+    """Its bytes, not copied where they are right already."""
+    return np.ascontiguousarray(array, dtype).data
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=dict)
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(
-        value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=dict
-    ).encode()
+    return _ENCODER.encode(value).encode()

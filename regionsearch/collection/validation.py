@@ -33,6 +33,7 @@ MAX_ENTITY_LIMIT = 1_024
 RECALL_TARGETS = (0.5, 0.999)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _CONTENT_HASH = re.compile(r"[0-9a-f]{64}")
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 _PIXELS_KEPT = ("none", "thumbnail", "original")
 
 
@@ -110,12 +111,22 @@ def check_image_id(image_id: str) -> None:
         raise _refusal(image_id, "image_id", "is not valid Unicode (a lone surrogate)")
     if not 1 <= size <= MAX_IMAGE_ID_BYTES:
         raise _refusal(image_id, "image_id", f"has {size} bytes; 1 to {MAX_IMAGE_ID_BYTES} are allowed")
+    if image_id.isprintable():  # which control characters are not
+        return
     if any(unicodedata.category(character) == "Cc" for character in image_id):
         raise _refusal(image_id, "image_id", "has a control character")
 
 
 def check_record(record: ImageRecord, spec: CollectionSpec) -> None:
     """Raises InvalidRecord, naming the image and the field that does not fit the collection."""
+    check_shape(record, spec)
+    check_runs(record)
+    check_lengths(record)
+    check_payload(record.image_id, record.payload)
+
+
+def check_shape(record: ImageRecord, spec: CollectionSpec) -> None:
+    """All that `check_record` says but for the values of masks and vectors, and the payload."""
     image_id = record.image_id
     check_image_id(image_id)
     for field, side in (("width", record.width), ("height", record.height)):
@@ -129,9 +140,12 @@ def check_record(record: ImageRecord, spec: CollectionSpec) -> None:
         )
     if record.pixels is not None and not isinstance(record.pixels, bytes):
         raise _refusal(image_id, "pixels", f"is a {type(record.pixels).__name__}, not bytes")
+    if record.pixels is not None and spec.pixels == "none":
+        raise InvalidRecord(
+            f"image {image_id!r}: pixels are given, but the collection keeps none", field="pixels"
+        )
     _check_entities(record)
     _check_vectors(record, spec.embedder.dimension)
-    check_payload(image_id, record.payload)
 
 
 def _check_entities(record: ImageRecord) -> None:
@@ -148,13 +162,6 @@ def _check_entities(record: ImageRecord) -> None:
                 f"entities[{index}].mask",
                 f"is {mask.width} × {mask.height} pixels, the image {record.width} × {record.height}",
             )
-        covered = int(np.sum(mask.counts, dtype=np.int64))
-        if covered != record.height * record.width:
-            raise _refusal(
-                record.image_id,
-                f"entities[{index}].mask",
-                f"has runs for {covered} pixels, the image has {record.height * record.width}",
-            )
     for index, label in enumerate(entities.labels):
         if label is None:
             continue
@@ -164,6 +171,18 @@ def _check_entities(record: ImageRecord) -> None:
                 record.image_id,
                 f"entities[{index}].label",
                 f"must be text of {MAX_LABEL_BYTES} bytes of UTF-8 at most",
+            )
+
+
+def check_runs(record: ImageRecord) -> None:
+    """Raises InvalidRecord unless each mask's runs cover the image."""
+    for index, mask in enumerate(record.entities.masks):
+        covered = int(np.sum(mask.counts, dtype=np.int64))
+        if covered != record.height * record.width:
+            raise _refusal(
+                record.image_id,
+                f"entities[{index}].mask",
+                f"has runs for {covered} pixels, the image has {record.height * record.width}",
             )
 
 
@@ -180,6 +199,11 @@ def _check_vectors(record: ImageRecord, dimension: int) -> None:
             f"have shape {vectors.shape}; one for the image and one for each of its "
             f"{len(record.entities)} entities of dimension {dimension} would be {expected}",
         )
+
+
+def check_lengths(record: ImageRecord) -> None:
+    """Raises InvalidRecord unless all vectors have unit length."""
+    vectors = record.vectors
     if not np.isfinite(vectors).all():
         raise _refusal(record.image_id, "vectors", "have a value that is not finite")
     lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
@@ -194,8 +218,13 @@ def check_payload(image_id: str, payload: object) -> bytes:
     """The payload as it is stored. Raises InvalidRecord unless it is a JSON object of 64 KiB at most."""
     if not isinstance(payload, Mapping):
         raise _refusal(image_id, "payload", f"is a {type(payload).__name__}, not a JSON object")
-    _check_json(image_id, payload, "payload", 0)
-    coded = encode_payload(payload)
+    if not _is_plain_json(payload, MAX_PAYLOAD_DEPTH):
+        _check_json(image_id, payload, "payload", 0)
+    try:
+        coded = encode_payload(payload)
+    except ValueError:  # a number that is not finite, or a lone surrogate: this says where
+        _check_json(image_id, payload, "payload", 0)
+        raise
     if len(coded) > MAX_PAYLOAD_BYTES:
         raise _refusal(
             image_id, "payload", f"has {len(coded)} bytes as JSON; the limit is {MAX_PAYLOAD_BYTES}"
@@ -232,6 +261,20 @@ def check_versions(if_versions: Mapping[str, int] | None, image_ids: Iterable[st
                 field="if_versions",
             )
     return dict(if_versions)
+
+
+def _is_plain_json(value: Any, depth: int) -> bool:
+    """Whether only its numbers and texts can be wrong, which encoding it finds out. False says nothing."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return True
+    if depth < 0:
+        return False
+    if kind is dict:
+        return all(type(key) is str for key in value) and all(
+            _is_plain_json(part, depth - 1) for part in value.values()
+        )
+    return kind is list and all(_is_plain_json(part, depth - 1) for part in value)
 
 
 def _check_json(image_id: str, value: Any, path: str, depth: int) -> None:

@@ -7,23 +7,20 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from regionsearch.collection.catalog import CollectionRows, EncodedRecord
+from regionsearch.collection.catalog import CollectionRows
 from regionsearch.collection.changed_payloads import ChangedPayloads
+from regionsearch.collection.encoding import columns_of, encode_records
 from regionsearch.collection.environment import Environment
 from regionsearch.collection.fields.field_rows import FieldRows
 from regionsearch.collection.group_commit import GroupCommit, Publish
 from regionsearch.collection.idempotency import OnceOnly, StoredResults, check_key, digest_of
 from regionsearch.collection.merge_patch import merged
-from regionsearch.collection.record_layout import encode_body, image_id_of, payload_of
+from regionsearch.collection.record_layout import EncodedRecord, image_id_of, payload_of
 from regionsearch.collection.records import CollectionSpec, Durability, ImageRecord, UpsertResult
 from regionsearch.collection.replaced_images import ReplacedImages
 from regionsearch.collection.search_arms import Change, SearchArms
-from regionsearch.collection.segments.entity_columns import EntityColumns
 from regionsearch.collection.validation import check_durability, check_payload, check_record, check_versions
-from regionsearch.errors import ImageNotFound, InvalidRecord, InvalidRequest, ReadOnly, VersionMismatch
+from regionsearch.errors import ImageNotFound, InvalidRequest, ReadOnly, VersionMismatch
 
 NOT_YET = (-1, 0, False)
 """Number, version and whether it is new, of a buffered write when it is acknowledged."""
@@ -62,23 +59,18 @@ class CollectionWrites:
         self.writer()
         check_durability(durability, conditional=if_versions is not None)
         expected = check_versions(if_versions, (record.image_id for record in records))
-        encoded = {record.image_id: self._encoded(record) for record in records}
+        encoded = {each.image_id: each for each in encode_records(records, self._spec)}
         if not encoded:
             return []
 
         def apply(transaction: Any) -> tuple[list[Any], Publish | None]:
             counters = self._rows.counters(transaction)
             self._check_versions(transaction, expected)
-            updated = time.time_ns() // 1_000
-            results: list[Any] = []
-            buried: list[tuple[int, str]] = []
-            added: list[tuple[int, NDArray[np.float32]]] = []
-            for image_id, each in encoded.items():
-                row, old, counters = self._rows.put(transaction, each, counters, updated)
-                results.append([row.number, row.version, old is None])
-                added.append((row.number, _vectors_in_body(each)))
-                if old is not None:
-                    buried.append((old.number, image_id))
+            rows, buried, counters = self._rows.put(
+                transaction, encoded.values(), counters, time.time_ns() // 1_000
+            )
+            results = [[row.number, row.version, row.version == 1] for row in rows]
+            added = [(row.number, each.vectors) for row, each in zip(rows, encoded.values(), strict=True)]
             self._replaced.remember(buried)
             gone = [number for number, _ in buried]
             given = zip((number for number, _ in added), payloads, strict=True)
@@ -88,10 +80,10 @@ class CollectionWrites:
             change = Change(generation, gone, added, columns, fields)
             return results, lambda: self._arms.publish(change)
 
-        last = {record.image_id: record for record in records}.values()
+        last = list({record.image_id: record for record in records}.values())
         payloads = [record.payload for record in last]
-        columns = [EntityColumns.of(record.entities, record.width, record.height) for record in last]
-        size = sum(len(each.body) + len(each.pixels or b"") for each in encoded.values())
+        columns = columns_of(last)
+        size = sum(len(each.value) + len(each.pixels or b"") for each in encoded.values())
         digest = digest_of("upsert", _parts(encoded.values(), expected)) if idempotency_key else b""
         self._arms.wait_for_room()
         results = self._perform(apply, size, durability, idempotency_key, digest)
@@ -145,10 +137,6 @@ class CollectionWrites:
 
     def check(self, record: ImageRecord) -> None:
         check_record(record, self._spec)
-        if record.pixels is not None and self._spec.pixels == "none":
-            raise InvalidRecord(
-                f"image {record.image_id!r}: pixels are given, but the collection keeps none", field="pixels"
-            )
 
     def delete(
         self,
@@ -334,22 +322,11 @@ class CollectionWrites:
         with self._environment.transaction() as transaction:
             return self._rows.id_row(transaction, image_id) is not None
 
-    def _encoded(self, record: ImageRecord) -> EncodedRecord:
-        self.check(record)
-        header, body = encode_body(record)
-        return EncodedRecord(record.image_id, header, body, record.pixels)
-
-
-def _vectors_in_body(encoded: EncodedRecord) -> NDArray[np.float32]:
-    rows, dimension = 1 + encoded.header.entities, encoded.header.dimension
-    return np.frombuffer(encoded.body, np.float32, rows * dimension).reshape(rows, dimension)
-
 
 def _parts(encoded: Iterable[EncodedRecord], expected: Mapping[str, int]) -> Iterable[bytes]:
     """All that an upsert says."""
     for each in encoded:
-        yield each.header.pack(b"")
-        yield each.body
+        yield each.without_number()
         yield each.pixels or b""
     yield from _versions_parts(expected)
 

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.collection import CollectionSpec, ImageRecord
+from regionsearch.collection.encoding import encode_records
+from regionsearch.collection.record_layout import HEADER_BYTES, Header
 from regionsearch.entities import Entities
 from regionsearch.fingerprint import Fingerprint
 from regionsearch.regions import Box, Mask
@@ -65,6 +67,12 @@ def record(
         "payload": {"year": int(random.integers(1990, 2030)), "tags": ["ä", None, 1.5]},
     }
     return ImageRecord(**(values | fields))
+
+
+def encoded(given: ImageRecord) -> tuple[Header, bytes]:
+    """Header and body of a record, not yet numbered."""
+    (each,) = encode_records([given], spec(dimension=given.vectors.shape[1], pixels="original"))
+    return each.header, bytes(each.value[HEADER_BYTES:])
 
 
 def assert_same_image(stored: ImageRecord, given: ImageRecord) -> None:

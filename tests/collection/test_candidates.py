@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stored_images import record, spec, unit_vectors
+from stored_images import encoded, record, spec, unit_vectors
 
 from regionsearch.collection import Candidates, Collection, DataDirectory
-from regionsearch.collection.record_layout import candidate_parts, encode_body
+from regionsearch.collection.record_layout import candidate_parts
 from regionsearch.errors import DataLoss
 
 KEY = bytes(12)
@@ -137,7 +137,7 @@ def test_candidates_made_one_by_one_are_those_that_were_read(filled: Collection)
 
 
 def test_a_record_that_cannot_be_read_as_a_candidate_is_said_to_be_damaged() -> None:
-    header, body = encode_body(record(np.random.default_rng(0), "image", entities=2))
+    header, body = encoded(record(np.random.default_rng(0), "image", entities=2))
     value = header.pack(KEY) + body
     parts = candidate_parts(value, KEY)
     assert parts.image_id == "image"
@@ -157,7 +157,7 @@ def test_a_record_that_cannot_be_read_as_a_candidate_is_said_to_be_damaged() -> 
 
 @pytest.mark.parametrize("stored", [b'["dog","cat"]', b"7", b'["dog"', b"\xff"])
 def test_damaged_labels_are_noticed_when_they_are_asked_for(stored: bytes) -> None:
-    header, body = encode_body(record(np.random.default_rng(0), "image", entities=3))
+    header, body = encoded(record(np.random.default_rng(0), "image", entities=3))
     at = header.id_start + header.id_bytes - 112
     body = body[:at] + stored + body[at + header.labels_bytes :]
     value = replace(header, labels_bytes=len(stored)).pack(KEY) + body
@@ -176,7 +176,9 @@ def test_a_damaged_candidate_is_named(tmp_path: Path) -> None:
     raw = bytearray(data.read_bytes())
     start = raw.index(images[1].vectors[0].tobytes()) - 112
     key = struct.pack(">IQ", 1, 2)
-    assert struct.unpack_from("<I", raw, start + 4)[0] == zlib.crc32(raw[start + 8 : start + 112], zlib.crc32(key))
+    assert struct.unpack_from("<I", raw, start + 4)[0] == zlib.crc32(
+        raw[start + 8 : start + 112], zlib.crc32(key)
+    )
     raw[start + 48] ^= 1  # how many entities it says to have
     data.write_bytes(raw)
     with DataDirectory(tmp_path / "data", "read") as directory:

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stored_images import DIMENSION, WIDTH, assert_same_image, record, spec, unit_vectors
+from stored_images import DIMENSION, WIDTH, assert_same_image, encoded, record, spec, unit_vectors
 
 from regionsearch.collection import Collection, DataDirectory, ImageRecord
-from regionsearch.collection.record_layout import decode, encode_body, verify
+from regionsearch.collection.record_layout import decode, verify
 from regionsearch.entities import Entities
 from regionsearch.errors import DataLoss, ImageNotFound, InvalidRecord, InvalidRequest
 from regionsearch.regions import Mask
@@ -141,7 +141,7 @@ def test_payloads_and_backgrounds_survive_as_json(collection: Collection) -> Non
 
 def test_every_flipped_bit_of_a_record_is_noticed() -> None:
     random = np.random.default_rng(0)
-    header, body = encode_body(record(random, "a", entities=2))
+    header, body = encoded(record(random, "a", entities=2))
     key = bytes(12)
     value = header.pack(key) + body
     assert verify(value, key) == header
