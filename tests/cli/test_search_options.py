@@ -78,7 +78,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def answer(capsys: pytest.CaptureFixture[str], served: Served, *words: str) -> dict[str, Any]:
-    """The JSON that a directory and a server both give, for which they must agree but for the timing."""
+    """The JSON that a directory and a server both give, for which they must agree but for the timing, and for
+    how many records a filter read, which is told in the notes."""
     found = list[dict[str, Any]]()
     for where in (["--data", str(served.data)], ["--address", served.address]):
         capsys.readouterr()
@@ -87,8 +88,10 @@ def answer(capsys: pytest.CaptureFixture[str], served: Served, *words: str) -> d
     here, there = found
     for document in found:
         del document["timing_ms"]
+    notes = here.pop("notes")
+    assert len(there.pop("notes")) == len(notes)
     assert here == there
-    return here
+    return {**here, "notes": notes}
 
 
 def refusal(capsys: pytest.CaptureFixture[str], served: Served, *words: str) -> str:
@@ -241,6 +244,24 @@ def test_labels_are_strict_and_counts_when_told_so(
     assert answer(capsys, served, "--text", "red", "--max-count", "50")["hits"]
 
 
+def test_only_what_meets_the_filter_is_found(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--text", "red", "--limit", "20", "--where"]
+    everything = answer(capsys, served, *words, "")["hits"]
+    areas = sorted(hit["entity"]["area"] for hit in everything)
+    bound = areas[len(areas) // 2]
+    for where, meets in (
+        (f"entity.area >= {bound}", lambda hit: hit["entity"]["area"] >= bound),
+        ("entity.index = 1 AND entity.x > 0.5", lambda hit: hit["entity"]["index"] == 1),
+        ('image.id IN ("03.png", "05.png")', lambda hit: hit["image_id"] in ("03.png", "05.png")),
+    ):
+        found = answer(capsys, served, *words, where)
+        assert found["hits"]
+        assert all(map(meets, found["hits"]))
+    assert ids(found) == [hit["image_id"] for hit in everything if hit["image_id"] in ("03.png", "05.png")]
+    assert "records were read" in found["notes"][0]
+    assert answer(capsys, served, *words, "entity.area > 1")["hits"] == []
+
+
 def test_pages_together_are_the_longer_answer(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
     whole = ids(answer(capsys, served, "--text", "red", "--limit", "12"))
     pages, token = list[str](), ""
@@ -345,6 +366,8 @@ def test_a_refused_question_of_a_batch_disturbs_no_other(
         '{"image": "no\\u0000file"}',
         '{"image": "\\ud800"}',
         '{"image_id": "03.png", "entity": 0, "entities": [1]}',
+        '{"text": "red", "where": "entity.area > 1"}',
+        '{"text": "red", "where": "entity.area >> 1"}',
         '{"text": "red"}',
     ]
     path = tmp_path / "questions.jsonl"
@@ -352,11 +375,13 @@ def test_a_refused_question_of_a_batch_disturbs_no_other(
     assert main(["search", "--collection", "c", "--data", str(served.data), "--batch", str(path)]) == 1
     output = capsys.readouterr()
     answers = lines_of(output.out)
-    assert ["error" in one for one in answers] == [False, *[True] * 7, False]
+    assert ["error" in one for one in answers] == [False, *[True] * 7, False, True, False]
+    assert answers[8]["hits"] == []
+    assert answers[9]["error"]["reason"] == "INVALID_FILTER"
     assert "'texd'" in answers[1]["error"]["message"]
     assert answers[4]["error"]["reason"] == "IMAGE_NOT_FOUND"
     assert [one["error"]["line"] for one in answers if "error" in one][:2] == [2, 3]
-    assert "7 of 9 questions were refused, in lines 2, 3, 4, 5, 6, 7, 8\n" in output.err
+    assert "8 of 11 questions were refused, in lines 2, 3, 4, 5, 6, 7, 8, 10\n" in output.err
 
 
 QUESTIONS: list[list[str]] = [
@@ -367,6 +392,7 @@ QUESTIONS: list[list[str]] = [
     ["--image-id", "03.png", "--entity", "1", "--text", "blue", "--place-box", "0.5,0.5,1,1"],
     ["--like", "00.png#1", "--unlike", "04.png", "--place", "left_half", "--min-area", "0.01"],
     ["--text", "red", "--label", "nothing has it"],
+    ["--text", "red", "--where", 'image.id >= "02.png" AND entity.area > 0.05'],
 ]
 
 
@@ -429,6 +455,8 @@ def test_a_collection_without_pixels_is_explained_by_outlines(served: Served, tm
         (["--batch", "x.jsonl", "--explain", "why.png"], "--batch"),
         (["--like", "nobody.png"], "nobody.png"),
         (["--unlike", "00.png"], "empty"),
+        (["--text", "x", "--where", "entity.area >"], "filter"),
+        (["--text", "x", "--where", "entity.colour = 3"], "colour"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_in_one_line(

@@ -151,6 +151,25 @@ def test_each_region_has_its_own_placement(service: Service, filled: str) -> Non
         assert [match.entity.index for match in hit.matches] == [0, 1]
 
 
+def test_a_filter_holds_of_images_and_of_the_entity_that_matched(service: Service, filled: str) -> None:
+    def asked(where: str, **others: Any) -> Answer:
+        return service.client.search(filled, text="red", limit=12, where=where, **others)
+
+    every = asked("")
+    assert every.notes == ()
+    some = asked('image.id < "p05" AND entity.index = 1')
+    assert ids(some) == [hit.image_id for hit in every.hits if hit.image_id < "p05"] or len(some.hits) == 5
+    assert {hit.image_id for hit in some.hits} == {f"p{number:02}" for number in range(5)}
+    assert {hit.entity.index for hit in some.hits} == {1}
+    assert "image.id" in some.notes[0]
+    by_entity = asked("entity.index = 0", group_by="entity")
+    assert {hit.entity.index for hit in by_entity.hits} == {0}
+    assert all(hit.entities == () for hit in asked("entity.index = 0", all_entities=5).hits)
+    regions = {"image": png(4), "regions": [Region(box=LEFT), Region(box=RIGHT)], "limit": 12}
+    assert service.client.search(filled, **regions, where="entity.index = 0").hits == ()
+    assert len(service.client.search(filled, **regions, where="entity.area > 0").hits) == 12
+
+
 def test_hits_can_be_entities(service: Service, filled: str) -> None:
     answer = service.client.search(filled, text="red", group_by="entity", limit=24)
     found = [(hit.image_id, hit.entity.index) for hit in answer.hits]
@@ -328,6 +347,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "unknown grouping": ({"text": "a", "group_by": 7}, "INVALID_REQUEST", "group_by"),
     "unknown preset": ({"text": "a", "preset": 7}, "INVALID_REQUEST", "preset"),
     "token of nowhere": ({"text": "a", "page_token": "abc"}, "INVALID_REQUEST", "page_token"),
+    "filter that ends too soon": ({"text": "a", "filter": "entity.area >"}, "INVALID_FILTER", "filter"),
+    "filter of no field": ({"text": "a", "filter": "entity.colour = 1"}, "INVALID_FILTER", "filter"),
     "self of words": ({"text": "a", "include_self": True}, "INVALID_REQUEST", "include_self"),
 }
 
