@@ -47,7 +47,7 @@ class Declaring:
         Filters read records for a field until its column is. progress: called with 0 to 1. check: may raise
         Cancelled, after which the fields are those of before. A crash leaves the new declaration, and
         `finish` completes it. Returns the collection's spec.
-        Raises InvalidRequest, CollectionNotFound, StorageFull, DataLoss when a record is damaged.
+        Raises InvalidRequest, CollectionNotFound, StorageFull.
         """
         check_indexed_fields(fields)
         before, spec = self._rewrite(tuple(fields))

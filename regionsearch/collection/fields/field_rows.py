@@ -10,8 +10,9 @@ Every value is sealed (row_seals.py).
 
 from __future__ import annotations
 
+import logging
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,9 +22,10 @@ from regionsearch.collection.fields.declared_fields import Declaration, Declared
 from regionsearch.collection.fields.field_block import BLOCK_BITS, PLACE_IN_BLOCK, FieldBlock
 from regionsearch.collection.fields.field_columns import FieldChange, FieldColumn, FieldColumns
 from regionsearch.collection.fields.scanned_values import facts_of
-from regionsearch.collection.record_layout import Buffer
+from regionsearch.collection.record_layout import Buffer, verify
 from regionsearch.collection.records import IndexedField
 from regionsearch.collection.row_seals import SEAL_BYTES, open_value, seal_value
+from regionsearch.errors import DataLoss
 from regionsearch.filters.payload_values import values_at
 
 _PREFIX = struct.Struct(">I")
@@ -32,6 +34,9 @@ _DECLARATION = b"\x00"
 _FREED_ROWS = 256
 """Deleted in one piece: rows of blocks, some 3 MB."""
 _DATABASE = "fields"
+_FIELD_BYTES = 7
+"""Of a block's key: the collection, 1, and the field."""
+_log = logging.getLogger(__name__)
 
 
 class FieldRows:
@@ -102,8 +107,7 @@ class FieldRows:
                     place: values_at(payload, field.keys)
                     for place, payload in payloads.get(block, {}).items()
                 }
-                old = self._block(transaction, field, block) or FieldBlock.empty()
-                new = old.changed(gone.get(block, ()), values)
+                new = self._block(transaction, field, block).changed(gone.get(block, ()), values)
                 if new is not None:
                     changed.append((field.number, block, self._put_block(transaction, field, block, new)))
         return FieldChange(changed, rewritten)
@@ -113,6 +117,37 @@ class FieldRows:
     def load(self, transaction: Any, known: FieldColumns | None = None) -> FieldColumns:
         """All columns as the transaction sees them. known: earlier ones, whose blocks are taken over where
         their rows are the same. Raises DataLoss when a row does not match its checksum."""
+        return self._loaded(transaction, known, self._decoded)
+
+    def load_or_rebuild(self, transaction: Any, known: FieldColumns | None = None) -> FieldColumns:
+        """As `load`, but what is damaged is made from the records again, in memory, and logged; without a
+        sound declaration there are no columns, and filters read records."""
+
+        def decoded(
+            key: Buffer, value: Buffer, before: FieldBlock | None, field: DeclaredField
+        ) -> FieldBlock:
+            try:
+                return self._decoded(key, value, before, field)
+            except DataLoss as error:
+                block = _block_of(key)
+                _log.error(
+                    "collection '%s': images from number %d on are read again for field '%s': %s",
+                    *(self._rows.name, block << BLOCK_BITS, field.path, error.message),
+                )
+                return self._from_records(transaction, [field], block)[field.number]
+
+        try:
+            return self._loaded(transaction, known, decoded)
+        except DataLoss as error:
+            _log.error("collection '%s': no field has a column: %s", self._rows.name, error.message)
+            return FieldColumns()
+
+    def _loaded(
+        self,
+        transaction: Any,
+        known: FieldColumns | None,
+        decoded: Callable[[Buffer, Buffer, FieldBlock | None, DeclaredField], FieldBlock],
+    ) -> FieldColumns:
         columns = {}
         for field in self.declaration(transaction).fields:
             before = None if known is None else known.column(field.number)
@@ -120,8 +155,8 @@ class FieldRows:
             columns[field.number] = FieldColumn(
                 field,
                 {
-                    number: self._decoded(key, value, blocks.get(number))
-                    for number, key, value in self._block_rows(transaction, field.number)
+                    _block_of(key): decoded(key, value, blocks.get(_block_of(key)), field)
+                    for key, value in self._block_rows(transaction, field.number)
                 },
             )
         return FieldColumns(columns)
@@ -135,17 +170,49 @@ class FieldRows:
     def _key(self, field: int, block: int) -> bytes:
         return self._prefix + _BLOCK.pack(1, field, block >> 32, block & 0xFFFFFFFF)
 
-    def _block(self, transaction: Any, field: DeclaredField, block: int) -> FieldBlock | None:
+    def _block(self, transaction: Any, field: DeclaredField, block: int) -> FieldBlock:
+        """What the row of a block has, or what the records have when the row is damaged."""
         key = self._key(field.number, block)
         value = transaction.get(key, db=self._database)
-        return None if value is None else self._decoded(key, value, None)
+        if value is None:
+            return FieldBlock.empty()
+        try:
+            return self._decoded(key, value, None, field)
+        except DataLoss as error:
+            _log.error("collection '%s': %s; it is built again", self._rows.name, error.message)
+            return self._from_records(transaction, [field], block)[field.number]
 
-    def _decoded(self, key: Buffer, value: Buffer, known: FieldBlock | None) -> FieldBlock:
-        """`known` when the row has its stamp, which depends on every byte of the row."""
+    def _decoded(
+        self, key: Buffer, value: Buffer, known: FieldBlock | None, field: DeclaredField
+    ) -> FieldBlock:
+        """`known` when the row has its stamp, which depends on every byte of the row. Raises DataLoss."""
         stamp = bytes(value[-SEAL_BYTES:])
         if known is not None and known.stamp == stamp:
             return known
         return FieldBlock.decoded(bytes(open_value(_DATABASE, key, value)), stamp)
+
+    def _from_records(
+        self, transaction: Any, fields: Sequence[DeclaredField], block: int
+    ) -> dict[int, FieldBlock]:
+        """By field's number: its block, from all records of it. Damaged records count as without payload:
+        no search finds their images."""
+        values: dict[int, dict[int, list[Any]]] = {field.number: {} for field in fields}
+        for number, value in self._rows.records_from(transaction, block << BLOCK_BITS):
+            if number >> BLOCK_BITS != block:
+                break
+            key = self._rows.record_key(number)
+            try:
+                verify(value, key)
+                payload = facts_of(value, key, number).payload
+            except DataLoss as error:
+                _log.error("collection '%s': image number %d: %s", self._rows.name, number, error.message)
+                continue
+            for field in fields:
+                values[field.number][number & PLACE_IN_BLOCK] = values_at(payload, field.keys)
+        return {
+            number: FieldBlock.empty().changed((), found) or FieldBlock.empty()
+            for number, found in values.items()
+        }
 
     def _put_block(
         self, transaction: Any, field: DeclaredField, number: int, block: FieldBlock
@@ -159,17 +226,16 @@ class FieldRows:
         transaction.put(key, value, db=self._database)
         return replace(block, stamp=value[-SEAL_BYTES:])
 
-    def _block_rows(self, transaction: Any, field: int) -> Iterator[tuple[int, Buffer, Buffer]]:
-        """(block's number, key, value) of a field's rows, ascending."""
+    def _block_rows(self, transaction: Any, field: int) -> Iterator[tuple[Buffer, Buffer]]:
+        """(key, value) of a field's rows, ascending."""
         first = self._key(field, 0)
-        common = first[:7]
+        common = first[:_FIELD_BYTES]
         with transaction.cursor(db=self._database) as cursor:
             if cursor.set_range(first):
                 for key, value in cursor.iternext():
-                    if key[:7] != common:
+                    if key[:_FIELD_BYTES] != common:
                         return
-                    _, _, high, low = _BLOCK.unpack_from(key, 4)
-                    yield (high << 32) + low, key, value
+                    yield key, value
 
     # what declaring leaves to do
 
@@ -185,16 +251,11 @@ class FieldRows:
         if first is not None:
             block = first >> BLOCK_BITS
             built_to = (block + 1) << BLOCK_BITS
-            payloads = {}
-            for number, value in self._rows.records_from(transaction, block << BLOCK_BITS):
-                if number >= built_to:
-                    break
-                key = self._rows.record_key(number)
-                payloads[number & PLACE_IN_BLOCK] = facts_of(value, key, number).payload
-            for field in these:
-                values = {place: values_at(payload, field.keys) for place, payload in payloads.items()}
-                new = FieldBlock.empty().changed((), values) or FieldBlock.empty()
-                changed.append((field.number, block, self._put_block(transaction, field, block, new)))
+            blocks = self._from_records(transaction, these, block)
+            changed = [
+                (field.number, block, self._put_block(transaction, field, block, blocks[field.number]))
+                for field in these
+            ]
             if next(self._rows.numbers(transaction, built_to), None) is None:
                 built_to = None
         fields = tuple(
@@ -208,7 +269,7 @@ class FieldRows:
     def _free_rows(self, transaction: Any, declaration: Declaration) -> tuple[FieldChange, float]:
         field = declaration.freed[0]
         keys = []
-        for _, key, _ in self._block_rows(transaction, field):
+        for key, _ in self._block_rows(transaction, field):
             keys.append(bytes(key))
             if len(keys) == _FREED_ROWS:
                 break
@@ -218,3 +279,8 @@ class FieldRows:
             declaration = replace(declaration, freed=declaration.freed[1:])
             self._put_declaration(transaction, declaration)
         return FieldChange(), 0.99 if declaration.freed else 1.0
+
+
+def _block_of(key: Buffer) -> int:
+    """The block's number in a key."""
+    return int.from_bytes(key[_FIELD_BYTES:], "big")
