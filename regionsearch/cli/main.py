@@ -16,7 +16,21 @@ from typing import NoReturn
 from regionsearch.errors import ModelUnavailable, RegionSearchError
 
 # Each is a module of this package with `add_to(commands)`; a command that is not here does not exist.
-COMMANDS = ("index", "search", "serve", "eval", "fit", "bench", "train", "demo")
+COMMANDS = (
+    "index",
+    "search",
+    "serve",
+    "collection",
+    "alias",
+    "snapshot",
+    "purge",
+    "verify",
+    "eval",
+    "fit",
+    "bench",
+    "train",
+    "demo",
+)
 # What each extra brings that the commands import; the client's own packages are always there.
 EXTRAS = {
     "server": ("lmdb", "grpc_health", "grpc_reflection", "tqdm"),
