@@ -392,7 +392,7 @@ QUESTIONS: list[list[str]] = [
     ["--image-id", "03.png", "--entity", "1", "--text", "blue", "--place-box", "0.5,0.5,1,1"],
     ["--like", "00.png#1", "--unlike", "04.png", "--place", "left_half", "--min-area", "0.01"],
     ["--text", "red", "--label", "nothing has it"],
-    ["--text", "red", "--where", 'image.id >= "02.png" AND entity.area > 0.05'],
+    ["--text", "red", "--where", "entity.area > 0.05 AND entity.index < 1"],
 ]
 
 
