@@ -37,12 +37,16 @@ def inner_products(blocks: Sequence[NDArray[np.float32]], query: NDArray[np.floa
     stand (a matrix product in BLAS does not promise that).
     """
     query = np.ascontiguousarray(query, np.float32)
+    if len(blocks) == 1:
+        products = np.empty(len(blocks[0]), np.float32)
+        _work_off(iter([(blocks[0], products)]), query)
+        return products
     ends = np.cumsum([len(block) for block in blocks])
     products = np.empty(int(ends[-1]) if len(blocks) else 0, np.float32)
     parts = np.split(products, ends[:-1]) if len(blocks) else []
     # An iterator of a list hands each element to one taker, also when several threads take.
     todo = iter(list(zip(blocks, parts, strict=True)))
-    if products.nbytes * len(query) < WORTH_SHARING_BYTES or len(blocks) < 2:
+    if products.nbytes * len(query) < WORTH_SHARING_BYTES:
         _work_off(todo, query)
         return products
     # Whoever is free takes the next block. A helper that never gets a core is not waited for, so that

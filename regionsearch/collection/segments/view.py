@@ -120,7 +120,8 @@ class StoredVectors(Protocol):
     """What scores rows exactly (`RecordVectors`)."""
 
     def of_rows(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Vectors (n, d) of rows by their ascending ids, and whether each is still there. Raises DataLoss."""
+        """Of n rows by their ascending ids the vectors (m, d) of those that are still there, and which of the
+        n those are. Raises DataLoss."""
 
 
 class Nearest(NamedTuple):
@@ -201,6 +202,8 @@ class View:
             if lists and not part.in_memory and mask is not None:
                 listed.append(part.ids(arm, np.flatnonzero(mask)))
                 continue
+            if not len(part.live):
+                continue
             rows, similarities, is_exact = part.nearest(arm, vector, k, mask)
             if len(rows):
                 (exact if is_exact else estimated).append((part.ids(arm, rows), similarities))
@@ -214,7 +217,7 @@ class View:
             vectors, there = self.stored.of_rows(ids)
             if not there.all():
                 gone = len(ids) - int(np.count_nonzero(there))
-                ids, vectors = ids[there], vectors[there]
+                ids = ids[there]
             exact.append((ids, inner_products([vectors], vector)))
         if not exact:
             return Nearest(np.empty(0, np.int64), np.empty(0, np.float32), gone), gone, False
