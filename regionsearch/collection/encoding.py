@@ -35,13 +35,15 @@ def encode_records(records: Sequence[ImageRecord], spec: CollectionSpec) -> list
         check_shape(record, spec)
         payloads.append(check_payload(record.image_id, record.payload))
     _check_all_lengths(records)
-    runs, starts = _checked_runs(records)
+    runs, lengths = _checked_runs(records)
     encoded = []
-    mask = 0
+    mask = run = 0
     for record, payload in zip(records, payloads, strict=True):
-        bounds = starts[mask : mask + len(record.entities) + 1]
-        encoded.append(encode_record(record, payload, np.diff(bounds), runs[bounds[0] : bounds[-1]]))
-        mask += len(record.entities)
+        own = lengths[mask : mask + len(record.entities)]
+        end = run + int(own.sum())
+        encoded.append(encode_record(record, payload, own, runs[run:end]))
+        mask += len(own)
+        run = end
     return encoded
 
 
@@ -75,24 +77,23 @@ def columns_of(records: Sequence[ImageRecord]) -> list[EntityColumns]:
 
 
 def _check_all_lengths(records: Sequence[ImageRecord]) -> None:
-    vectors = np.concatenate([record.vectors for record in records])
     # A value that is not finite makes its vector's length not finite, and no comparison with it true.
     with np.errstate(over="ignore", invalid="ignore"):
-        squares = np.vecdot(vectors, vectors)
+        squares = np.concatenate([np.vecdot(record.vectors, record.vectors) for record in records])
         surely = np.abs(squares - 1) <= _SURELY
     if not surely.all():
         for record in records:
             check_lengths(record)
 
 
-def _checked_runs(records: Sequence[ImageRecord]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-    """The runs of all masks one after the other, and where each mask's begin, with the end of the last."""
+def _checked_runs(records: Sequence[ImageRecord]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """The runs of all masks one after the other, and how many each mask has."""
     masks = [mask for record in records for mask in record.entities.masks]
     runs = np.concatenate([mask.counts for mask in masks])
-    starts = np.zeros(len(masks) + 1, np.int64)
-    np.cumsum([len(mask.counts) for mask in masks], out=starts[1:])
-    covered = np.add.reduceat(runs, starts[:-1], dtype=np.int64)
+    lengths = np.array([len(mask.counts) for mask in masks], np.uint32)
+    starts = np.cumsum(lengths, dtype=np.int64) - lengths
+    covered = np.add.reduceat(runs, starts, dtype=np.int64)
     if (covered != [mask.height * mask.width for mask in masks]).any():
         for record in records:
             check_runs(record)
-    return runs, starts
+    return runs, lengths
