@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -36,29 +37,69 @@ _INT64 = range(-(1 << 63), 1 << 63)
 class ValueColumn:
     """Of images 0 to span − 1, the v values of one field, by image; each value of an image once.
 
-    owners: (v,) uint16, ascending, the image of each. kinds: (v,) uint8. bits: (v,) int64: 0 or 1, the
-    integer, the bits of the double, or the place in `texts` of the text, key, or the digits of a BIG one.
+    owners: (v,) integers, ascending, the image of each. kinds: (v,) uint8. bits: (v,) int64: 0 or 1, the
+    integer, the bits of the double, or the place of the text, key, or the digits of a BIG one in the table
+    of texts of its run. tables: of each run of values. starts: (runs + 1,) int64, where each run begins
+    among the values, and v.
     """
 
     span: int
-    owners: NDArray[np.uint16]
+    owners: NDArray[Any]
     kinds: NDArray[np.uint8]
     bits: NDArray[np.int64]
-    texts: SortedTexts
+    tables: tuple[SortedTexts, ...]
+    starts: NDArray[np.int64]
+
+    @staticmethod
+    def of_run(
+        span: int,
+        owners: NDArray[np.uint16],
+        kinds: NDArray[np.uint8],
+        bits: NDArray[np.int64],
+        texts: SortedTexts,
+    ) -> ValueColumn:
+        """Of one run: span is 65,536 at most."""
+        return ValueColumn(span, owners, kinds, bits, (texts,), np.array([0, len(bits)], np.int64))
 
     @staticmethod
     def empty(span: int) -> ValueColumn:
-        return ValueColumn(
+        return ValueColumn.of_run(
             span, np.empty(0, np.uint16), np.empty(0, np.uint8), np.empty(0, np.int64), SortedTexts.of(())
         )
 
     @staticmethod
     def of(span: int, values: Mapping[int, Iterable[Any]]) -> ValueColumn:
-        """values: by image, as `payload_values.values_at` finds them, or `Instant`s' texts in their stead."""
+        """values: by image, as `payload_values.values_at` finds them."""
         return ValueColumn.empty(span).changed((), values)
 
+    @staticmethod
+    def joined(columns: Sequence[ValueColumn]) -> ValueColumn:
+        """One after the other, at least one, each with its own tables: conditions are then answered for all
+        in a few array operations."""
+        if len(columns) == 1:
+            return columns[0]
+        firsts = np.cumsum([0, *(column.span for column in columns)], dtype=np.int64)
+        counts = [len(column.bits) for column in columns]
+        owners = np.concatenate([column.owners.astype(np.int64) for column in columns])
+        owners += np.repeat(firsts[:-1], counts)
+        runs = np.concatenate([np.diff(column.starts) for column in columns])
+        return ValueColumn(
+            int(firsts[-1]),
+            owners,
+            np.concatenate([column.kinds for column in columns]),
+            np.concatenate([column.bits for column in columns]),
+            tuple(table for column in columns for table in column.tables),
+            np.concatenate([np.zeros(1, np.int64), np.cumsum(runs)]),
+        )
+
+    @property
+    def texts(self) -> SortedTexts:
+        """Of a column of one run."""
+        (texts,) = self.tables
+        return texts
+
     def changed(self, without: Iterable[int], added: Mapping[int, Iterable[Any]]) -> ValueColumn:
-        """The same with the values of some images gone, and those of others, which have none then, there."""
+        """The same, of one run, with the values of some images gone, and those of others in their stead."""
         dropped = np.zeros(self.span, bool)
         dropped[[*without, *added]] = True
         kept = ~dropped[self.owners]
@@ -76,7 +117,7 @@ class ValueColumn:
         old_kinds, old_bits = self.kinds[kept], self.bits[kept]
         has_text = _has_text(old_kinds)
         old_bits = np.where(has_text, place[np.where(has_text, old_bits, 0)], old_bits)
-        return ValueColumn(
+        return ValueColumn.of_run(
             self.span,
             all_owners[order],
             np.concatenate([old_kinds, np.array(kinds, np.uint8)])[order],
@@ -108,7 +149,7 @@ class ValueColumn:
     # what conditions ask
 
     def truth(self, condition: Condition) -> NDArray[np.bool_]:
-        """(span,) bool: which images the condition holds of, as `meaning.holds` defines it."""
+        """(span,) bool: which images the condition holds of, as `meaning.holds` defines it, the caller's."""
         match condition:
             case Presence():
                 return self._present.copy()
@@ -141,16 +182,13 @@ class ValueColumn:
     @cached_property
     def bytes(self) -> int:
         """Of memory, roughly."""
-        return 11 * len(self.bits) + len(self.texts.joined) + 4 * len(self.texts) + 512
+        texts = sum(len(table.joined) + 4 * len(table) for table in self.tables)
+        return 11 * len(self.bits) + texts + 512
 
     def _owners_of(self, found: NDArray[np.bool_]) -> NDArray[np.bool_]:
         truth = np.zeros(self.span, bool)
         truth[self.owners[found]] = True
         return truth
-
-    def _is(self, kind: int) -> NDArray[np.bool_] | np.bool_:
-        """Which values are of a kind; one for all when they are of one kind."""
-        return np.bool_(self.kind == kind) if self.kind != MIXED else self.kinds == kind
 
     def _nothing(self) -> NDArray[np.bool_]:
         return np.zeros(len(self.bits), bool)
@@ -158,16 +196,16 @@ class ValueColumn:
     def _equal(self, value: Value) -> NDArray[np.bool_]:
         """(v,) bool."""
         if isinstance(value, Boolean):
-            return self._in_bits(int(value.value), int(value.value) + 1, BOOLEAN)
+            return self._of_kind(self.bits == int(value.value), BOOLEAN)
         if isinstance(value, Prefix):
-            return self._in_bits(*self.texts.places_with_prefix(value.text), TEXT)
+            return self._in_tables(lambda texts: texts.places_with_prefix(value.text), TEXT)
         return self._compared("=", value)
 
     def _named_keys(self, value: Value) -> NDArray[np.bool_]:
         if isinstance(value, Text):
-            return self._in_bits(*self.texts.places("=", value.text), KEY)
+            return self._in_tables(lambda texts: texts.places("=", value.text), KEY)
         if isinstance(value, Prefix):
-            return self._in_bits(*self.texts.places_with_prefix(value.text), KEY)
+            return self._in_tables(lambda texts: texts.places_with_prefix(value.text), KEY)
         return self._nothing()
 
     def _compared(self, sign: str, value: Value) -> NDArray[np.bool_]:
@@ -180,44 +218,62 @@ class ValueColumn:
             return self._instants(sign, value.microseconds)
         if value.instant is not None:
             return self._instants(sign, value.instant)
-        return self._in_bits(*self.texts.places(sign, value.text), TEXT)
+        return self._in_tables(lambda texts: texts.places(sign, value.text), TEXT)
 
-    def _in_bits(self, first: int, end: int, kind: int) -> NDArray[np.bool_]:
-        """(v,) bool: values of a kind whose bits are at least first and below end."""
-        if first >= end or self.kind not in (kind, MIXED):
+    def _in_tables(self, places: Callable[[SortedTexts], tuple[int, int]], kind: int) -> NDArray[np.bool_]:
+        """(v,) bool: values of a kind whose text is at the half-open range of places that its table gives."""
+        if self.kind not in (kind, MIXED):
             return self._nothing()
-        found: NDArray[np.bool_] = _within(self.bits, first, end - 1)
+        ranges = np.array([places(table) for table in self.tables], np.int64)
+        if (ranges[:, 0] >= ranges[:, 1]).all():
+            return self._nothing()
+        counts = np.diff(self.starts)
+        first, end = np.repeat(ranges[:, 0], counts), np.repeat(ranges[:, 1], counts)
+        return self._of_kind((self.bits >= first) & (self.bits < end), kind)
+
+    def _of_kind(self, found: NDArray[np.bool_], kind: int) -> NDArray[np.bool_]:
+        """Those found that are of a kind; `found` is changed."""
         if self.kind == MIXED:
             found &= self.kinds == kind
+        elif self.kind != kind:
+            found[:] = False
         return found
 
     def _instants(self, sign: str, microseconds: int) -> NDArray[np.bool_]:
-        if not len(self.texts):
-            return self._nothing()
-        instants = self.texts.instants
+        instants, first = self._all_instants
         wanted = np.int64(microseconds)
         holds = instants == wanted if sign == "=" else ORDER[sign](instants, wanted)
         holds &= instants != NO_INSTANT
-        if not holds.any():
+        if self.kind not in (TEXT, MIXED) or not holds.any():
             return self._nothing()
-        is_text = np.broadcast_to(self._is(TEXT), self.bits.shape)
-        found: NDArray[np.bool_] = holds[np.where(is_text, self.bits, 0)] & is_text
+        places = self.bits + np.repeat(first, np.diff(self.starts))
+        if self.kind == MIXED:
+            places[self.kinds != TEXT] = len(instants) - 1
+        found: NDArray[np.bool_] = holds[places]
         return found
+
+    @cached_property
+    def _all_instants(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Of the texts of all tables, and a last one that is none; where each table's begin."""
+        first = np.cumsum([0, *(len(table) for table in self.tables)], dtype=np.int64)
+        instants = [table.instants for table in self.tables]
+        return np.concatenate([*instants, np.array([NO_INSTANT], np.int64)]), first[:-1]
 
     def _numbers(self, sign: str, number: int | float) -> NDArray[np.bool_]:
         found = self._nothing()
         kinds = {self.kind} if self.kind != MIXED else {WHOLE, FLOAT, BIG}
         wholes = whole_range(sign, number)
         if WHOLE in kinds and wholes is not None:
-            found |= _within(self.bits, *wholes) & self._is(WHOLE)
+            found |= self._of_kind(_within(self.bits, *wholes), WHOLE)
         floats = float_range(sign, number)
         if FLOAT in kinds and floats is not None:
             # Bits of other kinds may read as NaN, which is within nothing.
-            found |= _within(self.bits.view(np.float64), *floats) & self._is(FLOAT)
+            found |= self._of_kind(_within(self.bits.view(np.float64), *floats), FLOAT)
         if BIG in kinds:
-            order = ORDER.get(sign, int.__eq__)
+            order = ORDER.get(sign, operator.eq)
             for at in np.flatnonzero(self.kinds == BIG).tolist():
-                found[at] = bool(order(int(self.texts[int(self.bits[at])]), number))
+                table = self.tables[int(np.searchsorted(self.starts, at, side="right")) - 1]
+                found[at] = bool(order(int(table[int(self.bits[at])]), number))
         return found
 
 

@@ -91,7 +91,7 @@ def directory(tmp_path: Path) -> Iterator[DataDirectory]:
 
 
 SEEDS = st.integers(0, 2**32)
-MANY = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+MANY = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
 @MANY
@@ -111,7 +111,7 @@ def test_any_filter_over_any_payloads_holds_of_what_its_definition_says(
         directory.drop_collection(collection.spec.name)
 
 
-@settings(MANY, max_examples=25)
+@settings(MANY, max_examples=12)
 @given(st.data(), SEEDS)
 def test_filters_follow_every_write(directory: DataDirectory, data: st.DataObject, seed: int) -> None:
     random = np.random.default_rng(seed)

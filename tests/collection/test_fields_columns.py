@@ -152,16 +152,19 @@ def test_a_cancelled_declaration_leaves_the_fields_of_before(directory: DataDire
     assert collection.count(f"payload.year >= {BLOCK_IMAGES}").images == 200
 
 
-def test_a_reader_sees_columns_as_another_process_changes_them(path: Path) -> None:
-    with DataDirectory(path, "write") as directory:
+def test_a_reader_sees_columns_as_the_writer_changes_them(path: Path) -> None:
+    with DataDirectory(path, "write") as directory, DataDirectory(path, "read") as beside:
         collection = directory.create_collection(spec(indexed_fields=(YEAR,)))
         fill(collection, [{"year": 1, "colour": "red"}, {"year": 2}])
-        assert found(collection, "payload.year = 2") == ["00001.jpg"]
-    with DataDirectory(path, "write") as directory:  # columns come from disk now
-        collection = directory.collection("photos")
-        assert found(collection, "payload.year = 2") == ["00001.jpg"]
-        collection.update_payload("00000.jpg", {"year": 2, "colour": "blue"})
-        assert found(collection, "payload.year = 2") == ["00000.jpg", "00001.jpg"]
+        reader = beside.collection("photos")
+        assert found(reader, "payload.year = 2") == ["00001.jpg"]
+        assert found(reader, "payload.colour:*") == ["00000.jpg"]
+        collection.update_payload("00000.jpg", {"year": 2})
+        assert found(reader, "payload.year = 2") == ["00000.jpg", "00001.jpg"]
+        assert found(reader, "payload.colour:*") == []
+        collection.update(indexed_fields=[IndexedField("colour", "string")])
+        assert "payload.year is not an indexed field" in notes(reader, "payload.year != 2")
+        assert notes(reader, "payload.colour:*") == ""
 
 
 def test_images_with_more_values_than_a_column_holds_are_read(directory: DataDirectory) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from written_filters import payload_conditions, payload_values
 
-from regionsearch.filters import Condition
+from regionsearch.filters import Comparison, Condition, Field
 from regionsearch.filters.meaning import EntityFacts, ImageFacts, holds
 from regionsearch.filters.payload_values import values_at
 from regionsearch.filters.value_column import ValueColumn
@@ -42,15 +42,24 @@ def assert_answers(column: ValueColumn, values: dict[int, Any], condition: Condi
     assert column.truth(condition).tolist() == expected
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(fields_of_images, st.lists(payload_conditions, min_size=1, max_size=5))
+@example([2**63], [Comparison(Field("payload", ("a",)), "=", 0.0)])
 def test_a_column_holds_what_each_image_holds(values: list[Any], conditions: list[Condition]) -> None:
     column = column_of(values)
     for condition in conditions:
         assert_answers(column, dict(enumerate(values)), condition)
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
+@given(st.lists(fields_of_images, min_size=1, max_size=4), payload_conditions)
+def test_joined_columns_hold_what_each_of_them_holds(runs: list[list[Any]], condition: Condition) -> None:
+    columns = [column_of(values) for values in runs]
+    expected = [each for column in columns for each in column.truth(condition).tolist()]
+    assert ValueColumn.joined(columns).truth(condition).tolist() == expected
+
+
+@settings(max_examples=80)
 @given(
     fields_of_images,
     st.dictionaries(st.integers(0, SPAN - 1), payload_values, max_size=4),

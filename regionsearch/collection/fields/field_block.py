@@ -10,8 +10,8 @@ little endian; the row ends in its seal (row_seals.py).
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,10 +34,6 @@ MAX_TEXT_BYTES = 1_024
 (1.7 MB) whatever payloads hold."""
 _HEADER = struct.Struct("<IIIHBB")
 _HAS_INSTANTS = 1
-_TRUTHS_KEPT = 16
-_BLOCKS_AT_ONCE = 4_096
-"""Whose truths lie side by side in memory, 4 MB: blocks of a collection that was replaced often can hold
-few live images each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +44,6 @@ class FieldBlock:
     values: ValueColumn
     unread: NDArray[np.uint16]
     stamp: bytes = b""
-    _truths: dict[Condition, NDArray[np.bool_]] = field(default_factory=dict)
 
     @staticmethod
     def empty() -> FieldBlock:
@@ -73,16 +68,6 @@ class FieldBlock:
             self.values.changed(np.flatnonzero(leaving).tolist(), kept),
             np.sort(np.concatenate([remaining, np.array(unread, np.uint16)])),
         )
-
-    def truth(self, condition: Condition) -> NDArray[np.bool_]:
-        """(1024,) bool, not to be written: by place, False for those unread. Kept, as a block outlives many
-        writes elsewhere."""
-        known = self._truths.get(condition)
-        if known is None:
-            if len(self._truths) >= _TRUTHS_KEPT:
-                self._truths.clear()
-            known = self._truths[condition] = self.values.truth(condition)
-        return known
 
     def encoded(self, *, with_instants: bool) -> bytes:
         """Without the seal. with_instants: whether texts that are times are kept as such too."""
@@ -122,7 +107,9 @@ class FieldBlock:
             value[ends[-1] :], array(2, "<u4", texts + 1), array(1, "<i8", texts) if instants else None
         )
         kinds = array(5, "u1", count) if kind == MIXED else np.full(count, kind, np.uint8)
-        column = ValueColumn(BLOCK_IMAGES, array(3, "<u2", count), kinds, array(0, "<i8", count), table)
+        column = ValueColumn.of_run(
+            BLOCK_IMAGES, array(3, "<u2", count), kinds, array(0, "<i8", count), table
+        )
         return FieldBlock(column, array(4, "<u2", unread), stamp)
 
 
@@ -143,25 +130,30 @@ def is_too_much(values: list[Any]) -> bool:
     return count > MAX_VALUES or text_bytes > MAX_TEXT_BYTES
 
 
-def from_blocks(
-    numbers: NDArray[np.int64], truth_of_block: Callable[[int], NDArray[np.bool_]]
-) -> NDArray[np.bool_]:
-    """(m,) bool: for each of the image numbers (m,), ascending, what its block says of it.
+class JoinedBlocks:
+    """The values of many blocks as one column, so that a condition is answered for all images at once."""
 
-    truth_of_block: (1024,) bool by the number of a block."""
-    if not len(numbers):
-        return np.zeros(0, bool)
-    of_block = numbers >> BLOCK_BITS
-    first_of_each = np.flatnonzero(np.concatenate([[True], of_block[1:] != of_block[:-1]]))
-    blocks = of_block[first_of_each]
-    truth = np.empty(len(numbers), bool)
-    for begin in range(0, len(blocks), _BLOCKS_AT_ONCE):
-        some = blocks[begin : begin + _BLOCKS_AT_ONCE]
-        start = int(first_of_each[begin])
-        after = begin + _BLOCKS_AT_ONCE
-        end = int(first_of_each[after]) if after < len(blocks) else len(numbers)
-        known = np.concatenate([truth_of_block(block) for block in some.tolist()])
-        lengths = np.diff(np.append(first_of_each[begin:after], end))
-        row = np.repeat(np.arange(len(some), dtype=np.int64) << BLOCK_BITS, lengths)
-        truth[start:end] = known[row + (numbers[start:end] & PLACE_IN_BLOCK)]
-    return truth
+    def __init__(self, values: Mapping[int, ValueColumn]) -> None:
+        """values: by the block's number."""
+        self._blocks = np.array(sorted(values), np.int64)
+        self._column = (
+            ValueColumn.joined([values[block] for block in self._blocks.tolist()]) if values else None
+        )
+
+    def truth(self, condition: Condition, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(m,) bool, the caller's: of which of the images with these numbers (m,), ascending, the condition
+        holds; of none whose block is not here, as they have no values."""
+        if self._column is None or not len(numbers):
+            return np.zeros(len(numbers), bool)
+        # One block more, of which nothing holds, for images of blocks that are not here.
+        truth = np.concatenate([self._column.truth(condition), np.zeros(BLOCK_IMAGES, bool)])
+        of_block = numbers >> BLOCK_BITS
+        firsts = np.flatnonzero(np.concatenate([[True], of_block[1:] != of_block[:-1]]))
+        blocks = of_block[firsts]
+        row = np.searchsorted(self._blocks, blocks)
+        row[row == len(self._blocks)] = 0
+        row = np.where(self._blocks[row] == blocks, row, len(self._blocks)) << BLOCK_BITS
+        places = np.repeat(row, np.diff(np.append(firsts, len(numbers))))
+        places += numbers & PLACE_IN_BLOCK
+        found: NDArray[np.bool_] = truth[places]
+        return found

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.collection.fields.declared_fields import DeclaredField
-from regionsearch.collection.fields.field_block import BLOCK_BITS, FieldBlock, from_blocks
+from regionsearch.collection.fields.field_block import BLOCK_BITS, FieldBlock, JoinedBlocks
 from regionsearch.collection.fields.scanned_values import ScannedValues
 from regionsearch.filters.expression import Condition
 
@@ -35,8 +36,7 @@ class FieldColumn:
 
     def truth(self, condition: Condition, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
         """(m,) bool: of which images the condition holds. numbers: (m,) ascending; False for unread ones."""
-        absent = FieldBlock.empty().truth(condition)
-        return from_blocks(numbers, lambda block: self._truth_of(block, condition, absent))
+        return self._joined.truth(condition, numbers)
 
     def unread(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """Places in numbers (m,), ascending, of images whose values are not in the column."""
@@ -49,9 +49,9 @@ class FieldColumn:
             return np.empty(0, np.int64)
         return np.flatnonzero(np.isin(numbers, np.concatenate(unread)))
 
-    def _truth_of(self, block: int, condition: Condition, absent: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        found = self.blocks.get(block)
-        return absent if found is None else found.truth(condition)
+    @cached_property
+    def _joined(self) -> JoinedBlocks:
+        return JoinedBlocks({number: block.values for number, block in self.blocks.items()})
 
 
 class FieldColumns:

@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from regionsearch.collection.catalog import CollectionRows
 from regionsearch.collection.environment import Environment
 from regionsearch.collection.fields.entity_truth import count_truth, entity_truth
-from regionsearch.collection.fields.field_block import BLOCK_IMAGES, from_blocks
+from regionsearch.collection.fields.field_block import JoinedBlocks
 from regionsearch.collection.fields.field_columns import FieldColumn, FieldColumns
 from regionsearch.collection.fields.matching import Matching
 from regionsearch.collection.fields.scanned_values import ScannedValues, Scanning
 from regionsearch.collection.segments.view import Part, View
 from regionsearch.filters import EVERYTHING, Condition, Expression, Field, conditions_of, parse
 from regionsearch.filters.evaluation import Cost, Mask, evaluate, spread, with_any
-from regionsearch.filters.value_column import ValueColumn
 
 _KEPT = 16
 """Answers of the current view that are kept by the text of their filter: 1.1 MB at 1,000,000 entities."""
@@ -181,8 +180,7 @@ class _PartColumns:
         if not len(numbers):
             return truth
         values = self.scan.values(fields, numbers)[condition.field]
-        absent = ValueColumn.empty(BLOCK_IMAGES)
-        truth[wanted] = from_blocks(numbers, lambda block: values.get(block, absent).truth(condition))
+        truth[wanted] = JoinedBlocks(values).truth(condition, numbers)
         return truth
 
 
