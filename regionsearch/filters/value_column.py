@@ -270,7 +270,7 @@ class ValueColumn:
             # Bits of other kinds may read as NaN, which is within nothing.
             found |= self._of_kind(_within(self.bits.view(np.float64), *floats), FLOAT)
         if BIG in kinds:
-            order = ORDER.get(sign, operator.eq)
+            order: Callable[[Any, Any], Any] = ORDER.get(sign, operator.eq)
             for at in np.flatnonzero(self.kinds == BIG).tolist():
                 table = self.tables[int(np.searchsorted(self.starts, at, side="right")) - 1]
                 found[at] = bool(order(int(table[int(self.bits[at])]), number))
