@@ -158,12 +158,11 @@ def test_a_stream_that_brings_nothing_is_ended_and_what_it_brought_is_kept(tmp_p
         server.start(Backend(directory, models, SearchEngine(models, LIMITS), LIMITS))
         with Client(str(server.address), timeout=20) as client:
             client.create_collection("c", embedder="dummy", segmenter="dummy")
-            before = threading.active_count()
             with pytest.raises(DeadlineExceeded, match=r"no message for 0\.3 s"):
                 client.upsert_stream("c", pictures())
             assert client.get_collection("c").images == 3
             finished.set()
-            _until(lambda: threading.active_count() <= before + 1)
+            _until(lambda: all(thread.name != "stream" for thread in threading.enumerate()))
         server.stop(1)
 
 

@@ -75,7 +75,8 @@ def test_an_operation_tells_how_far_it_is_and_what_it_came_to(operations: Operat
     gate.opened.set()
     ended = until_ended(operations, halfway)
     assert (ended.state, ended.progress, ended.outcome) == ("succeeded", 1.0, Outcome(images=3))
-    assert ended.started is not None and ended.finished is not None
+    assert ended.started is not None
+    assert ended.finished is not None
     assert ended.created <= ended.started <= ended.finished
     assert operations.get(begun.id) == ended
 
