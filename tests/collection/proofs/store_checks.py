@@ -13,8 +13,6 @@ from regionsearch.collection import Collection, DataDirectory
 from regionsearch.collection.integrity import verify
 from regionsearch.errors import CollectionNotFound
 
-DAMAGE = "segment file damaged"
-
 
 def check_after_crash(path: Path, ledger: Ledger) -> None:
     """Opens the store as the next writer would, and settles in the ledger what was found.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from crash_runs import forks, killed_writer
+from crash_runs import PATIENCE_SECONDS, forks, killed_writer
 from ledger import Ledger
 from store_checks import check_after_crash
 
@@ -43,7 +43,7 @@ def test_a_writer_that_is_killed_loses_nothing(tmp_path: Path, kills: int) -> No
             path,
             seed + kill,
             outside,
-            after_seconds=5.0 if step else float(random.uniform(0, LONGEST_SECONDS)),
+            after_seconds=PATIENCE_SECONDS if step else float(random.uniform(0, LONGEST_SECONDS)),
             die_at=step,
             nth=int(random.integers(1, 3)),
         )

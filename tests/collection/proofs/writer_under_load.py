@@ -72,11 +72,17 @@ def _announce(kind: str, states: dict[str, State]) -> None:
     log(*(f"{kind} {image_id} {mark} {touched}" for image_id, (mark, touched) in states.items()))
 
 
-def keep_up_for_ever(directory: DataDirectory, collection: Collection, seed: int, outside: Path) -> None:
+def keep_up_for_ever(
+    directory: DataDirectory, collection: Collection, seed: int, outside: Path, die_at: str
+) -> None:
     random = np.random.default_rng([seed, 99])
+    # Most of the time what comes to the step at which this process is to die.
+    asked = {"seal": "seal", "merge": "seal", "compact": "compact"}.get(die_at.partition(":")[0], "copy")
     turn = 0
     while True:
         kind = ("seal", "seal", "compact", "copy")[random.integers(4)]
+        if die_at and random.random() < 0.7:
+            kind = asked
         if kind == "seal":
             collection.seal()
         elif kind == "compact":
@@ -125,7 +131,9 @@ def run(path: Path, seed: int, outside: Path, die_at: str = "", nth: int = 1) ->
     threads = [
         threading.Thread(target=write_for_ever, args=(collection, writer, seed)) for writer in range(WRITERS)
     ]
-    threads.append(threading.Thread(target=keep_up_for_ever, args=(directory, collection, seed, outside)))
+    threads.append(
+        threading.Thread(target=keep_up_for_ever, args=(directory, collection, seed, outside, die_at))
+    )
     for thread in threads:
         thread.start()
     for thread in threads:
