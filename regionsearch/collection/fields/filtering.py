@@ -191,7 +191,7 @@ def _is_scanned(field: Field, view: View) -> bool:
 
 
 def _notes(unindexed: tuple[Field, ...], overfull: set[str], scan: Scanning) -> tuple[str, ...]:
-    read = f"{scan.records_read:,} records were read"
+    read = f"{scan.records_read:,} records were read" if scan.records_read else "no record had to be read"
     payload = [str(field) for field in unindexed if field.root == "payload"]
     of_images = [str(field) for field in unindexed if field.root == "image"]
     notes = []
