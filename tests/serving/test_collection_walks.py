@@ -20,6 +20,7 @@ from regionsearch.models.registry import ModelRegistry
 from regionsearch.search.engine import SearchEngine
 from regionsearch.serving.address import Address
 from regionsearch.serving.backend import Backend
+from regionsearch.serving.operations import Outcome, Steps
 from regionsearch.serving.server import Server
 from regionsearch.v1 import images_pb2 as pb
 
@@ -182,6 +183,11 @@ def test_what_matches_is_deleted_by_an_operation(service: Service) -> None:
 
 
 def test_walks_leave_room_for_searches(tmp_path: Path) -> None:
+    def endless(steps: Steps) -> Outcome:
+        while True:
+            steps.check()
+            time.sleep(0.01)
+
     with DataDirectory(tmp_path / "data", "write") as directory:
         models = ModelRegistry(1)
         server = Server(Address("127.0.0.1", 0), LIMITS)
@@ -189,13 +195,14 @@ def test_walks_leave_room_for_searches(tmp_path: Path) -> None:
         server.start(backend)
         with Client(str(server.address), timeout=20) as client:
             fill(client, "c", range(3))
-            wide(client, "c", range(60))
-            exports = [client.export_images("c") for _ in range(LIMITS.concurrent_calls // 4)]
-            for export in exports:
-                next(export)
-            with pytest.raises(Overloaded, match="exports"):
+            begun = backend.operations.begin("seal", "another", endless)
+            watches = [client.watch_operation(begun.id) for _ in range(LIMITS.concurrent_calls // 4)]
+            for watch in watches:
+                next(watch)
+            with pytest.raises(Overloaded, match="exports, counts and watched operations"):
                 client.count_images("c")
-            assert len(client.search("c", image_id="r001", limit=5).hits) == 5
-            for export in exports:
-                export.close()
+            assert len(client.search("c", image_id="r001", limit=5).hits) == 2
+            client.cancel_operation(begun.id)
+            assert [list(watch)[-1].state for watch in watches] == ["cancelled"] * len(watches)
+            assert client.count_images("c").images == 3
         server.stop(1)

@@ -137,7 +137,7 @@ def test_sealing_puts_fresh_rows_into_a_segment_and_compacting_takes_deleted_one
     done(service, client.compact_collection(name))
     compacted = client.collection_stats(name)
     assert (compacted.images, compacted.deleted_rows) == (20, 0)
-    hits = client.search(name, vector=unit(1, 3)[0], limit=60).hits
+    hits = client.search(name, vector=unit(1, 3)[0], limit=50).hits
     assert {hit.image_id for hit in hits} == {f"r{seed:03}" for seed in range(40, 60)}
 
 
