@@ -5,6 +5,7 @@ As a program: opens a store and compares its answers, for `answers_of_child`."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib
 import json
@@ -175,7 +176,7 @@ def judged(store: Path, expected: dict[str, Any], *, killed: bool) -> str:
 def in_child(work: Callable[[], str], *, alone: bool) -> str:
     """Runs `work` in a fork of this process, which has nothing open, and returns what it returned.
 
-    alone: catalogs are examined in that fork, and not in one more process each time, which takes the most time.
+    alone: catalogs are examined in that fork, and not in one more process each time, which takes most of it.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -192,7 +193,7 @@ def in_child(work: Callable[[], str], *, alone: bool) -> str:
             os.write(writing, said.encode()[:60_000])
         os._exit(0)
     os.close(writing)
-    with open(reading, "rb") as pipe:
+    with os.fdopen(reading, "rb") as pipe:
         said = pipe.read().decode()
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
@@ -214,7 +215,7 @@ def main() -> None:
         else:
             os.truncate(damaged / file, damage[1])
         said = in_child(
-            lambda killed=place % 2 == 0: judged(damaged, expected, killed=killed),  # type: ignore[misc]
+            functools.partial(judged, damaged, expected, killed=place % 2 == 0),
             alone=place % 10 != 0,
         )
         print(json.dumps(said), flush=True)

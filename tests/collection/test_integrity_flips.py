@@ -52,8 +52,7 @@ def outcomes(store: Path, file: str, damages: list[list[Any]]) -> list[str]:
     run = subprocess.run(
         words,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
     )
     assert run.returncode == 0, run.stderr[-2_000:]

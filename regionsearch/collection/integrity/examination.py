@@ -26,6 +26,7 @@ SECONDS_WITHOUT_A_SIGN = 60.0
 """The child says four times a second how far it is; a disk under load can hold it up for seconds."""
 _PROGRAM = "regionsearch.collection.integrity"
 _ROOT = Path(__file__).resolve().parents[3]
+_start = subprocess.Popen
 _log = logging.getLogger(__name__)
 
 
@@ -61,7 +62,7 @@ def examine_catalog(
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     with tempfile.TemporaryFile() as errors:
         try:
-            child = subprocess.Popen(
+            child = _start(
                 words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=environment
             )
         except OSError as error:

@@ -132,7 +132,9 @@ def fill(directory: DataDirectory, random: np.random.Generator) -> None:
     names = ["a/b.jpg", "c.jpg", "ü.png", "replaced.jpg", "deleted.jpg", "large payload.jpg"]
     for name in names:
         pixels = None if name == "c.jpg" else b"picture of " + name.encode() + random.bytes(200)
-        payload = {"text": "x" * 9_000} if name.startswith("large") else {"year": len(name), "of": {"x": name}}
+        payload: dict[str, Any] = {"year": len(name), "of": {"x": name}}
+        if name.startswith("large"):
+            payload = {"text": "x" * 9_000}
         photos.upsert([image(random, name, int(random.integers(1, 9)), pixels=pixels, payload=payload)])
     photos.upsert([image(random, "replaced.jpg", 3, payload={"second": True}, pixels=b"second picture")])
     photos.delete(["deleted.jpg"])
