@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.collection.inner_products import load_faiss
-from regionsearch.collection.segments.gpu import to_gpu
-from regionsearch.collection.segments.index_kinds import search_parameters
+from regionsearch.collection.segments.gpu import gpu_present, gpu_wished, to_gpu
+from regionsearch.collection.segments.index_kinds import MOVE_TO_GPU, search_parameters
 from regionsearch.collection.segments.tuning import FEW, MANY
 
 LEAST_SPARE_ROWS = 3
@@ -28,13 +28,15 @@ class ApproximateIndex:
     rows: all of them, dead ones too. kind: as index_kinds names it. bytes: of the file.
     """
 
-    def __init__(self, index: Any, parameters: Mapping[str, Any], size: int, *, gpu: bool = False) -> None:
+    def __init__(self, index: Any, parameters: Mapping[str, Any], size: int, *, gpu: bool) -> None:
         """index: FAISS's own. parameters: as `build_index` returned them. size: bytes of the file."""
         self._index = index
-        # A copy there is asked whatever has no bitmap: FAISS's GPU indexes take no selector.
-        self._unfiltered = to_gpu(index) if gpu else index
         self.rows = int(index.ntotal)
         self.kind = str(parameters["kind"])
+        # A copy there is asked whatever has no bitmap: FAISS's GPU indexes take no selector.
+        on_gpu = gpu and gpu_present() and self.kind in MOVE_TO_GPU
+        self._on_gpu = to_gpu(index) if on_gpu else None
+        self._asking_gpu = threading.Lock()
         self.bytes = size
         self._most = int(parameters["most_effort"])
         self._spare = float(parameters.get("spare", 1.0))
@@ -44,16 +46,18 @@ class ApproximateIndex:
         self._power = max(0.0, math.log(growth) / math.log(MANY / FEW))
 
     @staticmethod
-    def open(path: Path, parameters: Mapping[str, Any], *, gpu: bool = False) -> ApproximateIndex:
+    def open(path: Path, parameters: Mapping[str, Any], *, gpu: bool | None = None) -> ApproximateIndex:
         """Maps the file into memory. `parameters`: what `build_index` returned.
 
         The caller has verified the file's checksum: a damaged file must never reach FAISS. gpu: searches
-        without a bitmap run on a GPU when there is one, in a copy there.
+        without a bitmap run on a GPU when there is one, in a copy there; None: as REGIONSEARCH_GPU says.
         """
         faiss = load_faiss()
         # Not IO_FLAG_MMAP: its lists are fetched ahead by 32 threads made for each search, which took 3.3 ms.
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-        return ApproximateIndex(index, parameters, path.stat().st_size, gpu=gpu)
+        return ApproximateIndex(
+            index, parameters, path.stat().st_size, gpu=gpu_wished() if gpu is None else gpu
+        )
 
     def effort(self, k: int, share: float = 1.0) -> int:
         """Lists that a search for k rows probes when this share of all rows is allowed, over 0 to 1.
@@ -102,10 +106,14 @@ class ApproximateIndex:
         self, query: NDArray[np.float32], fetched: int, effort: int, allowed: NDArray[np.uint8] | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         faiss = load_faiss()
-        index = self._unfiltered if allowed is None else self._index
         selector = None if allowed is None else faiss.IDSelectorBitmap(allowed)
-        how = search_parameters(index, effort if self._most else 0, selector)
-        similarities, places = index.search(query, fetched, params=how)
+        how = search_parameters(self._index, effort if self._most else 0, selector)
+        if self._on_gpu is not None and allowed is None:
+            # FAISS's GPU indexes answer one thread at a time.
+            with self._asking_gpu:
+                similarities, places = self._on_gpu.search(query, fetched, params=how)
+        else:
+            similarities, places = self._index.search(query, fetched, params=how)
         there = places[0] >= 0
         return places[0][there], similarities[0][there]
 

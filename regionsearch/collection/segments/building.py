@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from regionsearch.collection.inner_products import load_faiss
 from regionsearch.collection.records import IndexWish
 from regionsearch.collection.segments.building_centroids import fit_centroids
-from regionsearch.collection.segments.gpu import from_gpu, gpu_present, to_gpu
+from regionsearch.collection.segments.gpu import from_gpu, gpu_present, gpu_wished, to_gpu
 from regionsearch.collection.segments.index_kinds import (
+    MOVE_TO_GPU,
     IndexKind,
     choose_kind,
     empty_index,
@@ -80,23 +81,23 @@ def build_index(
     wish: IndexWish,
     pace: Pace,
     *,
-    gpu: bool = False,
+    gpu: bool | None = None,
     start: NDArray[np.float32] | None = None,
 ) -> BuiltIndex:
     """Writes the index of all rows of `source` to `path` (not synced). Ids in the file are places.
 
-    gpu: assign and encode on a GPU when there is one. start: (s, d) `centroids_of` an index of some of these
-    rows. Raises what the source raises, ValueError when it gives other than `source.rows` rows, and what
-    `pace` raises.
+    gpu: assign and encode on a GPU when there is one; None: as REGIONSEARCH_GPU says. start: (s, d)
+    `centroids_of` an index of some of these rows. Raises what the source raises, ValueError when it gives
+    other than `source.rows` rows, and what `pace` raises.
     """
-    gpu = gpu and gpu_present()
+    on_gpu = (gpu_wished() if gpu is None else gpu) and gpu_present()
     kind = choose_kind(source.rows, source.dimension, wish)
-    if gpu and not kind.moves_to_gpu:
+    if on_gpu and kind.name not in MOVE_TO_GPU:
         kind = kind_for("ivf-sq8", source.rows)
-    built = build_kind(path, source, kind, wish.recall_target, pace, gpu=gpu, start=start)
+    built = build_kind(path, source, kind, wish.recall_target, pace, gpu=on_gpu, start=start)
     if kind.name == "ivf-rabitq" and built.parameters["recall"] < wish.recall_target - SHORT_OF_TARGET:
         precise = kind_for("ivf-sq8", source.rows)
-        built = build_kind(path, source, precise, wish.recall_target, pace, gpu=gpu, start=start)
+        built = build_kind(path, source, precise, wish.recall_target, pace, gpu=on_gpu, start=start)
     return built
 
 
@@ -110,7 +111,8 @@ def build_kind(
     gpu: bool = False,
     start: NDArray[np.float32] | None = None,
 ) -> BuiltIndex:
-    """`build_index` with a kind that the caller has chosen."""
+    """`build_index` with a kind that the caller has chosen. gpu: only where there is one, and for kinds of
+    MOVE_TO_GPU."""
     faiss = load_faiss()
     index = empty_index(kind, source.dimension)
     try:

@@ -29,17 +29,13 @@ def gpu_wished() -> bool:
 
 
 def to_gpu(index: Any) -> Any:
-    """A copy of a FAISS index on the first GPU, or the index itself when there is none."""
-    faiss = load_faiss()
-    if not gpu_present():
-        return index
-    return faiss.index_cpu_to_gpu(_resources(), 0, index)
+    """A copy of a FAISS index on the first GPU, which must be present."""
+    return load_faiss().index_cpu_to_gpu(_resources(), 0, index)
 
 
 def from_gpu(index: Any) -> Any:
     """A copy in main memory of an index that `to_gpu` returned."""
-    faiss = load_faiss()
-    return faiss.index_gpu_to_cpu(index) if gpu_present() else index
+    return load_faiss().index_gpu_to_cpu(index)
 
 
 def gpu_present() -> bool:

@@ -15,10 +15,14 @@ from regionsearch.collection.records import IndexWish
 KindName = Literal["flat-sq8", "ivf-sq8", "ivf-rabitq", "ivf-rabitq-sq8", "hnsw16-sq8", "hnsw32-sq8"]
 """The last two are never chosen: they are here to be measured beside the others (regionsearch bench ann)."""
 
+MOVE_TO_GPU = ("flat-sq8", "ivf-sq8")
+"""What FAISS has on GPUs too."""
 FLAT_ROWS = 10_000
 """Up to here every row is read, which takes some 0.3 ms, and there is nothing to train."""
 ONE_BIT_RECALL = 0.97
 """Up to here one bit a coordinate finds what is wished among the rows that it hands on."""
+ONE_BIT_DIMENSIONS = 128
+"""The error of one bit falls with the root of the dimension; below this too many rows must be handed on."""
 LISTS_PER_ROOT = {"ivf-rabitq": 1.5, "ivf-rabitq-sq8": 1.5, "ivf-sq8": 3.0}
 """Times the root of the rows. A row of one bit a coordinate is compared in a quarter of the time, so that
 longer lists cost it less than finding the nearest of more centroids, which is most of a build."""
@@ -57,18 +61,14 @@ class IndexKind:
         0 where every row is read anyway."""
         return MOST_CANDIDATES if self.name.startswith("hnsw") else self.lists
 
-    @property
-    def moves_to_gpu(self) -> bool:
-        """Whether FAISS has it on a GPU."""
-        return self.name in ("flat-sq8", "ivf-sq8")
-
 
 def choose_kind(rows: int, dimension: int, wish: IndexWish) -> IndexKind:
     """Few rows are all read. More get an inverted file: of one bit a coordinate when memory is to be spared,
     whose searches hand on some ten rows for each one asked for, or of one byte and with shorter lists."""
     if rows <= FLAT_ROWS:
         return IndexKind("flat-sq8")
-    if wish.favour == "memory" and wish.recall_target <= ONE_BIT_RECALL:
+    one_bit = wish.recall_target <= ONE_BIT_RECALL and dimension >= ONE_BIT_DIMENSIONS
+    if wish.favour == "memory" and one_bit:
         return kind_for("ivf-rabitq", rows)
     return kind_for("ivf-sq8", rows)
 

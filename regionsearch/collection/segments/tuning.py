@@ -26,7 +26,7 @@ FEW, MANY = 10, 50
 MOVED_COSINE = 0.8
 """Of a moved row to where it was; the difference points from one random row to another, so that it has
 the spectrum of the data."""
-HEADROOM = 0.2
+HEADROOM = 0.3
 """Of the share that may be missed: the aim lies so much above the target, since what people ask is neither
 a row nor a moved one."""
 MORE_EFFORT = 1.5
