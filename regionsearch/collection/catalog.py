@@ -19,9 +19,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from regionsearch.collection.environment import Environment
 from regionsearch.collection.index import MAX_IMAGE_NUMBER
 from regionsearch.collection.record_layout import (
@@ -175,14 +172,6 @@ class CollectionRows:
         """Of the record's row, which its checksum covers."""
         return self._prefix + _NUMBER.pack(number)
 
-    def record_keys(self, numbers: NDArray[np.int64]) -> list[bytes]:
-        """Of many records, made at once."""
-        keys = np.empty((len(numbers), len(self._prefix) + _NUMBER.size), np.uint8)
-        keys[:, : len(self._prefix)] = np.frombuffer(self._prefix, np.uint8)
-        keys[:, len(self._prefix) :] = numbers.astype(">u8").view(np.uint8).reshape(-1, _NUMBER.size)
-        row, every = keys.shape[1], keys.tobytes()
-        return [every[at : at + row] for at in range(0, len(every), row)]
-
     def record(self, transaction: Any, number: int) -> Buffer | None:
         value: Buffer | None = transaction.get(self.record_key(number), db=self._records)
         return value
@@ -232,7 +221,10 @@ class CollectionRows:
                     yield _NUMBER.unpack(key[len(prefix) :])[0]
 
     def id_rows(self, transaction: Any, after: str, prefix: str) -> Iterator[tuple[str, IdRow]]:
-        """In the order of ids, those that begin with `prefix` and come after `after` ("": from the start)."""
+        """In the order of ids, those that begin with `prefix` and come after `after` ("": from the start).
+
+        A damaged row is passed over, with an error in the log, so that the others can still be listed.
+        """
         common = self._prefix + prefix.encode()
         last = self._prefix + after.encode() if after else b""
         with transaction.cursor(db=self._ids) as cursor:
@@ -241,9 +233,14 @@ class CollectionRows:
             for key, value in cursor.iternext():
                 if key[: len(common)] != common:
                     return
-                if key != last:
+                if key == last:
+                    continue
+                try:
                     row = IdRow.unpack(open_value("ids", key, value))
-                    yield str(key[len(self._prefix) :], "utf-8"), row
+                except DataLoss as error:
+                    _log.error("collection '%s': an image is not listed: %s", self.name, error.message)
+                    continue
+                yield str(key[len(self._prefix) :], "utf-8"), row
 
     def records_from(self, transaction: Any, number: int) -> Iterator[tuple[int, Buffer]]:
         """(image number, record) in the order of numbers, from `number` on."""
