@@ -12,7 +12,7 @@ from typing import Any
 from regionsearch.cli.long_work import Check, Progress
 from regionsearch.client import Client
 from regionsearch.client.stored_answers import Operation, Snapshot
-from regionsearch.errors import Cancelled, InvalidRequest
+from regionsearch.errors import Cancelled
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 
@@ -136,9 +136,8 @@ class RemoteAdministration:
     def restore_snapshot(
         self, snapshot: str, name: str, *, replace: bool, progress: Progress, check: Check
     ) -> dict[str, Any]:
-        if replace:
-            raise InvalidRequest("--replace is for --data; a server restores under a name that is free")
-        ended = self._finished(self._client.restore_snapshot(snapshot, name), progress, check)
+        operation = self._client.restore_snapshot(snapshot, name, replace=replace)
+        ended = self._finished(operation, progress, check)
         info = self._client.get_collection(ended.collection)
         return {"collection": info.name, "images": info.images, "entities": info.entities}
 
