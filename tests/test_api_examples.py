@@ -1,8 +1,10 @@
-"""The questions that docs/api.md shows can be asked as they stand there."""
+"""What docs/api.md and docs/operations.md show can be done as it stands there."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,46 @@ class Asking:
         return getattr(self._client, name)
 
 
+@contextmanager
+def serving(folder: Path) -> Iterator[Client]:
+    """A client of a real server on a real port, which keeps its data and snapshots below the folder."""
+    with DataDirectory(folder / "data", "write") as directory:
+        models, limits = ModelRegistry(1), Limits()
+        server = Server(Address("127.0.0.1", 0), limits)
+        engine = SearchEngine(models, limits)
+        server.start(Backend(directory, models, engine, limits, snapshots=folder / "snapshots"))
+        try:
+            with Client(str(server.address), timeout=20) as client:
+                yield client
+        finally:
+            server.stop(1)
+
+
+def test_what_is_done_to_collections_goes_as_the_page_says(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (repository / "docs" / "operations.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) > 8
+    monkeypatch.chdir(tmp_path)
+    PilImage.fromarray(picture(3, 3)).save("photo.jpg")
+    with serving(tmp_path) as client:
+        program = "\n".join(blocks)
+        exec(compile(program, "docs/operations.md", "exec"), {"client": client})
+    said = capsys.readouterr().out
+    for line in (
+        "400 images with 800 entities",
+        "2024/0007 0 person",
+        "a red sign",
+        "81 images, 81 entities",
+        "400 images as of one moment",
+        "78 images deleted",
+        "before: mine",
+        "mine-monday mine 320",
+    ):
+        assert line in said, said
+
+
 def test_the_questions_of_the_page_are_answered(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -62,23 +104,16 @@ def test_the_questions_of_the_page_are_answered(
     outline = np.zeros((480, 640), np.uint8)
     outline[30:180, 40:200] = 255
     PilImage.fromarray(outline).save("outline.png")
-    with DataDirectory(tmp_path / "data", "write") as directory:
-        models, limits = ModelRegistry(1), Limits()
-        server = Server(Address("127.0.0.1", 0), limits)
-        server.start(Backend(directory, models, SearchEngine(models, limits), limits))
-        try:
-            with Client(str(server.address), timeout=20) as client:
-                client.create_collection("photos", embedder="dummy", segmenter="dummy")
-                pictures = [picture(6, 3), *(picture(3 + number % 4, number) for number in range(30))]
-                names = ["a", "b", "c", *(f"d{number}" for number in range(28))]
-                # b and c have things enough to be pointed at.
-                pictures[1], pictures[2] = picture(4, 5), picture(3, 8)
-                # A tenth of the size has the same things in it.
-                client.upsert("photos", [pixels[::10, ::10] for pixels in pictures], ids=names)
-                asking = Asking(client)
-                exec(compile(block[1], "docs/api.md", "exec"), {"client": asking})
-        finally:
-            server.stop(1)
+    with serving(tmp_path) as client:
+        client.create_collection("photos", embedder="dummy", segmenter="dummy")
+        pictures = [picture(6, 3), *(picture(3 + number % 4, number) for number in range(30))]
+        names = ["a", "b", "c", *(f"d{number}" for number in range(28))]
+        # b and c have things enough to be pointed at.
+        pictures[1], pictures[2] = picture(4, 5), picture(3, 8)
+        # A tenth of the size has the same things in it.
+        client.upsert("photos", [pixels[::10, ::10] for pixels in pictures], ids=names)
+        asking = Asking(client)
+        exec(compile(block[1], "docs/api.md", "exec"), {"client": asking})
     assert len(asking.answers) > 20
     assert asking.answers[1].hits[0].image_id == "a"
     assert {len(hit.matches) for answer in asking.answers for hit in answer.hits} == {0, 1, 2}
