@@ -9,6 +9,7 @@ import numpy as np
 from regionsearch.collection.fields.matching import Matching
 from regionsearch.collection.idempotency import digest_of
 from regionsearch.collection.writes import CollectionWrites
+from regionsearch.errors import StorageFull
 
 IMAGES_AT_ONCE = 500
 """Of one transaction: with 8 entities of 384 dimensions, 2,000 pages of LMDB."""
@@ -47,11 +48,19 @@ def delete_matching(
     total, done = max(1, len(numbers)), 0
     while len(numbers):
         changed: list[int] = []
-        for first in range(0, len(numbers), IMAGES_AT_ONCE):
+        first, size = 0, IMAGES_AT_ONCE
+        while first < len(numbers):
             if check is not None:
                 check()
-            piece = numbers[first : first + IMAGES_AT_ONCE].tolist()
-            taken, since = writes.bury_unchanged(piece, found.view.generation, once, deleted)
+            piece = numbers[first : first + size].tolist()
+            try:
+                taken, since = writes.bury_unchanged(piece, found.view.generation, once, deleted)
+            except StorageFull:
+                if size == 1:
+                    raise
+                size = max(1, size // 4)  # Deleting copies pages; fewer may find room, and then make more.
+                continue
+            first += len(piece)
             deleted += taken
             done += len(piece) - len(since)
             changed += since

@@ -83,9 +83,11 @@ def _bytes_left(path: Path) -> int:
     """By which the catalog's file can grow on its disk, and under this process's limit."""
     system = os.statvfs(path)
     limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-    size = max((file.stat().st_size for file in path.glob("*/data.mdb")), default=0)
     left = system.f_bavail * system.f_frsize
-    return left if limit == resource.RLIM_INFINITY else max(0, min(left, limit - size))
+    if limit == resource.RLIM_INFINITY:
+        return left
+    size = max((file.stat().st_size for file in path.glob("*/data.mdb")), default=0)
+    return max(0, min(left, limit - size))
 
 
 class _Ending(Protocol):
@@ -181,11 +183,20 @@ class Environment:
         return (int(self._handle.info()["last_pgno"]) + 1) * self._page_size
 
     def _fill_up_file(self) -> None:
+        """Gives pages that are free at the end of the file their place on the disk, so that a delete finds
+        them when nothing else is left there. Where they do not fit, it is tried again by the next write."""
         expected = self._expected_bytes()
-        if self._file_bytes < expected:
-            data = self.catalog / "data.mdb"
-            if data.stat().st_size < expected:
-                os.truncate(data, expected)
+        if self._file_bytes >= expected:
+            return
+        try:
+            with (self.catalog / "data.mdb").open("r+b") as data:
+                size = os.fstat(data.fileno()).st_size
+                if size < expected:
+                    os.posix_fallocate(data.fileno(), size, expected - size)
+        except OSError as error:
+            if error.errno not in _NO_SPACE:
+                raise
+        else:
             self._file_bytes = expected
 
     def _open_databases(self, *, create: bool) -> None:
@@ -263,10 +274,17 @@ class Environment:
         return lambda: self._long_reads.discard(read)
 
     def keep_room(self, transaction: Any) -> None:
-        """Called by writes that add: makes them fail (StorageFull, later) before the map is so full that
-        nothing can be deleted any more, for deleting copies pages too."""
-        if self.used_until() < _WATCHED_FILL * int(self._handle.info()["map_size"]):
+        """Called by writes that add: makes them fail (StorageFull, now or later) before map or disk are so
+        full that nothing can be deleted any more, for deleting copies pages too."""
+        is_small = self.used_until() < _WATCHED_FILL * int(self._handle.info()["map_size"])
+        if is_small and not _is_nearly_full(self.catalog.parent):
             return
+        self._fill_up_file()
+        size = (self.catalog / "data.mdb").stat().st_size
+        if size < self._expected_bytes() and size - self.used() < ROOM_TO_DELETE:
+            raise StorageFull(
+                f"no space left for data directory '{self.catalog.parent}': what is left is kept for deleting"
+            )
         room = min(ROOM_TO_DELETE, int(self._handle.info()["map_size"]) // 8)
         # Page by page, for the free ones need not lie side by side.
         names = [b"room%d" % number for number in range(room // self._page_size)]

@@ -192,7 +192,7 @@ def test_a_full_disk_fails_the_write_alone(tmp_path: Path) -> None:
 
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, 4_000_000))
 
     ended = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(tmp_path / "data")],
