@@ -12,6 +12,14 @@ def values_at(payload: Any, path: Sequence[str]) -> list[Any]:
     A list stands for each of its elements, on the way and at the end, however deep; null is nothing. So a
     field without a value (missing, null, an empty list) gives an empty list.
     """
+    value = payload
+    for key in path:
+        if type(value) is not dict:
+            break
+        value = value.get(key)
+    else:  # objects all the way, as mostly
+        if value is None or isinstance(value, str | int | float):
+            return [] if value is None else [value]
     reached = list(_elements(payload))
     for key in path:
         reached = [

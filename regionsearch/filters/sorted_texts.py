@@ -48,8 +48,30 @@ class SortedTexts:
 
     @cached_property
     def instants(self) -> NDArray[np.int64]:
-        found = (instant_of(str(text, "utf-8")) for text in self.all())
-        return np.array([NO_INSTANT if each is None else each for each in found], np.int64)
+        return np.array([_instant(text) for text in self.all()], np.int64)
+
+    def with_added(self, texts: Iterable[bytes]) -> tuple[SortedTexts, NDArray[np.int64]]:
+        """These and others, and where each of these went, (k,) int64. Costs what is added, and a copy."""
+        places = {text: bisect_left(self, text) for text in sorted(set(texts))}
+        added = [text for text, at in places.items() if at == len(self) or self[at] != text]
+        if not added:
+            return self, np.arange(len(self), dtype=np.int64)
+        before = np.array([places[text] for text in added], np.int64)
+        cuts = [0, *self.offsets[before].tolist(), len(self.joined)]
+        pieces = [self.joined[start:end] for start, end in pairwise(cuts)]
+        joined = b"".join(part for pair in zip(pieces, [*added, b""], strict=True) for part in pair)
+        lengths = np.insert(np.diff(self.offsets), before, [len(text) for text in added])
+        offsets = np.concatenate([np.zeros(1, np.uint32), np.cumsum(lengths, dtype=np.uint32)])
+        instants = None
+        if "instants" in self.__dict__:  # most of them are known then
+            instants = np.insert(self.instants, before, [_instant(text) for text in added])
+        went = np.arange(len(self), dtype=np.int64)
+        went += np.searchsorted(before, went, side="right")
+        return SortedTexts(joined, offsets, instants), went
+
+    def place(self, text: bytes) -> int:
+        """Of a text that is there."""
+        return bisect_left(self, text)
 
     def all(self) -> list[bytes]:
         offsets = self.offsets.tolist()
@@ -77,3 +99,8 @@ class SortedTexts:
         # UTF-8 has no byte 255, so the last one can always be the next higher.
         after = coded[:-1] + bytes([coded[-1] + 1])
         return bisect_left(self, coded), bisect_left(self, after)
+
+
+def _instant(text: bytes) -> int:
+    found = instant_of(str(text, "utf-8"))
+    return NO_INSTANT if found is None else found

@@ -106,45 +106,47 @@ class ValueColumn:
         owners: list[int] = []
         kinds: list[int] = []
         bits: list[int | bytes] = []
-        for owner in added:
-            coded = dict.fromkeys(pair for value in added[owner] for pair in _coded(value))
-            owners.extend([owner] * len(coded))
-            kinds.extend(kind for kind, _ in coded)
-            bits.extend(each for _, each in coded)
-        texts, place, new_bits = self._texts_with(kept, bits)
-        all_owners = np.concatenate([self.owners[kept], np.array(owners, np.uint16)])
+        for owner, values in added.items():
+            coded = [pair for value in values for pair in _coded(value)]
+            if len(coded) > 1:
+                coded = list(dict.fromkeys(coded))
+            owners += [owner] * len(coded)
+            for kind, each in coded:
+                kinds.append(kind)
+                bits.append(each)
+        fresh = {each for each in bits if isinstance(each, bytes)}
+        if kept.all():
+            old_kinds, old_bits, old_owners = self.kinds, self.bits, self.owners
+            texts, went = self.texts.with_added(fresh)
+        else:
+            old_kinds, old_bits, old_owners = self.kinds[kept], self.bits[kept], self.owners[kept]
+            texts, went = self._texts_in_use(old_kinds, old_bits, fresh)
+        if texts is not self.texts:
+            has_text = _has_text(old_kinds)
+            old_bits = old_bits.copy()
+            old_bits[has_text] = went[old_bits[has_text]]
+        place = {text: texts.place(text) for text in fresh}
+        new_bits = [place[each] if isinstance(each, bytes) else each for each in bits]
+        all_owners = np.concatenate([old_owners, np.array(owners, np.uint16)])
         order = np.argsort(all_owners, kind="stable")
-        old_kinds, old_bits = self.kinds[kept], self.bits[kept]
-        has_text = _has_text(old_kinds)
-        old_bits = np.where(has_text, place[np.where(has_text, old_bits, 0)], old_bits)
         return ValueColumn.of_run(
             self.span,
             all_owners[order],
             np.concatenate([old_kinds, np.array(kinds, np.uint8)])[order],
-            np.concatenate([old_bits, new_bits])[order],
+            np.concatenate([old_bits, np.array(new_bits, np.int64)])[order],
             texts,
         )
 
-    def _texts_with(
-        self, kept: NDArray[np.bool_], bits: list[int | bytes]
-    ) -> tuple[SortedTexts, NDArray[np.int64], NDArray[np.int64]]:
-        """The texts of the kept values and of new ones; where each old text went; the new values' bits."""
-        in_use = np.zeros(len(self.texts) + 1, bool)
-        in_use[self.bits[kept & _has_text(self.kinds)]] = True
+    def _texts_in_use(
+        self, kinds: NDArray[np.uint8], bits: NDArray[np.int64], fresh: Iterable[bytes]
+    ) -> tuple[SortedTexts, NDArray[np.int64]]:
+        """The texts of some of these values and fresh ones, and where each text went."""
+        in_use = np.zeros(len(self.texts), bool)
+        in_use[bits[_has_text(kinds)]] = True
         old = self.texts.all()
-        remaining = [text for text, used in zip(old, in_use.tolist(), strict=False) if used]
-        fresh = [each for each in bits if isinstance(each, bytes)]
-        if len(remaining) == len(old) and not fresh:
-            texts = self.texts
-        else:
-            texts = SortedTexts.of([*remaining, *fresh])
+        texts = SortedTexts.of([*(old[at] for at in np.flatnonzero(in_use).tolist()), *fresh])
         code = {text: at for at, text in enumerate(texts.all())}
-        place = np.array([*(code.get(text, 0) for text in old), 0], np.int64)
-        return (
-            texts,
-            place,
-            np.array([code[each] if isinstance(each, bytes) else each for each in bits], np.int64),
-        )
+        return texts, np.array([code.get(text, 0) for text in old], np.int64)
 
     # what conditions ask
 
@@ -154,10 +156,7 @@ class ValueColumn:
             case Presence():
                 return self._present.copy()
             case Membership(_, values):
-                found = np.zeros(len(self.bits), bool)
-                for value in values:
-                    found |= self._equal(value)
-                return self._owners_of(found)
+                return self._owners_of(self._among(values))
             case Comparison(_, "!=", value):
                 return self._present & ~self._owners_of(self._equal(value))
             case Comparison(_, "=", value):
@@ -201,6 +200,51 @@ class ValueColumn:
             return self._in_tables(lambda texts: texts.places_with_prefix(value.text), TEXT)
         return self._compared("=", value)
 
+    def _among(self, wanted: Sequence[Value]) -> NDArray[np.bool_]:
+        """(v,) bool: values that equal one of these; as many as an IN has are sought at once."""
+        wholes, floats, texts = set[int](), set[float](), set[str]()
+        found = self._nothing()
+        for value in wanted:
+            if isinstance(value, Text) and value.instant is None:
+                texts.add(value.text)
+            elif isinstance(value, int | float):
+                whole, double = whole_range("=", value), float_range("=", value)
+                wholes.update([whole[0]] if whole is not None else [])
+                floats.update([double[0]] if double is not None else [])
+                if self._has(BIG):
+                    found |= self._numbers("=", value)
+            else:
+                found |= self._equal(value)
+        if wholes and self._has(WHOLE):
+            found |= self._of_kind(np.isin(self.bits, np.array(sorted(wholes), np.int64)), WHOLE)
+        if floats and self._has(FLOAT):
+            doubles = np.isin(self.bits.view(np.float64), np.array(sorted(floats), np.float64))
+            found |= self._of_kind(doubles, FLOAT)
+        if texts and self._has(TEXT):
+            coded = {text.encode() for text in texts}
+            held = [np.array([text in coded for text in table.all()], bool) for table in self.tables]
+            found |= self._of_texts(np.concatenate([*held, np.zeros(1, bool)]))
+        return found
+
+    def _has(self, kind: int) -> bool:
+        """Whether values may be of a kind."""
+        return self.kind in (kind, MIXED)
+
+    def _of_texts(self, held: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(v,) bool: values that are texts held. held: (texts of all tables + 1,) bool, the last False."""
+        if not self._has(TEXT) or not held.any():
+            return self._nothing()
+        places = self.bits + np.repeat(self._first_texts, np.diff(self.starts))
+        if self.kind == MIXED:
+            places[self.kinds != TEXT] = len(held) - 1
+        found: NDArray[np.bool_] = held[places]
+        return found
+
+    @cached_property
+    def _first_texts(self) -> NDArray[np.int64]:
+        """Where each table's texts begin among those of all."""
+        return np.cumsum([0, *(len(table) for table in self.tables)], dtype=np.int64)[:-1]
+
     def _named_keys(self, value: Value) -> NDArray[np.bool_]:
         if isinstance(value, Text):
             return self._in_tables(lambda texts: texts.places("=", value.text), KEY)
@@ -222,7 +266,7 @@ class ValueColumn:
 
     def _in_tables(self, places: Callable[[SortedTexts], tuple[int, int]], kind: int) -> NDArray[np.bool_]:
         """(v,) bool: values of a kind whose text is at the half-open range of places that its table gives."""
-        if self.kind not in (kind, MIXED):
+        if not self._has(kind):
             return self._nothing()
         ranges = np.array([places(table) for table in self.tables], np.int64)
         if (ranges[:, 0] >= ranges[:, 1]).all():
@@ -240,24 +284,15 @@ class ValueColumn:
         return found
 
     def _instants(self, sign: str, microseconds: int) -> NDArray[np.bool_]:
-        instants, first = self._all_instants
         wanted = np.int64(microseconds)
+        instants = self._all_instants
         holds = instants == wanted if sign == "=" else ORDER[sign](instants, wanted)
-        holds &= instants != NO_INSTANT
-        if self.kind not in (TEXT, MIXED) or not holds.any():
-            return self._nothing()
-        places = self.bits + np.repeat(first, np.diff(self.starts))
-        if self.kind == MIXED:
-            places[self.kinds != TEXT] = len(instants) - 1
-        found: NDArray[np.bool_] = holds[places]
-        return found
+        return self._of_texts(holds & (instants != NO_INSTANT))
 
     @cached_property
-    def _all_instants(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Of the texts of all tables, and a last one that is none; where each table's begin."""
-        first = np.cumsum([0, *(len(table) for table in self.tables)], dtype=np.int64)
-        instants = [table.instants for table in self.tables]
-        return np.concatenate([*instants, np.array([NO_INSTANT], np.int64)]), first[:-1]
+    def _all_instants(self) -> NDArray[np.int64]:
+        """Of the texts of all tables, and a last one that is none."""
+        return np.concatenate([*(table.instants for table in self.tables), np.array([NO_INSTANT], np.int64)])
 
     def _numbers(self, sign: str, number: int | float) -> NDArray[np.bool_]:
         found = self._nothing()
@@ -293,6 +328,8 @@ def _has_text(kinds: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 def _coded(value: Any) -> list[tuple[int, int | bytes]]:
     """(kind, bits or text) of a value; an object is itself and its keys."""
+    if type(value) is str:  # first, as most are
+        return [(TEXT, value.encode())]
     if isinstance(value, bool):
         return [(BOOLEAN, int(value))]
     if isinstance(value, int):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -96,7 +96,7 @@ class Filtering:
         rows, images = [], []
         overfull: set[str] = set()
         for part in view.parts:
-            columns = _PartColumns(view.fields, part, tuple(unindexed), scan, overfull)
+            columns = _PartColumns(view.fields, part, unindexed, scan, overfull)
             if expression == EVERYTHING:
                 rows.append(part.live_rows)
                 images.append(part.live)
@@ -137,7 +137,7 @@ class _PartColumns:
 
     fields: FieldColumns
     part: Part
-    unindexed: tuple[Field, ...]
+    unindexed: Mapping[Field, None]
     scan: Scanning
     overfull: set[str]
 
@@ -159,7 +159,7 @@ class _PartColumns:
             return count_truth(condition, self.part)
         column = self.fields.get(field.path) if field.root == "payload" else None
         if column is None:
-            return self._scanned(condition, wanted, self.unindexed)
+            return self._scanned(condition, wanted, tuple(self.unindexed))
         truth = column.truth(condition, self.part.image_numbers)
         self._add_unread(column, condition, wanted, truth)
         return truth
