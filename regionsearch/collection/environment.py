@@ -58,14 +58,17 @@ _open_here: dict[tuple[int, int], Environment] = {}
 _open_here_lock = threading.Lock()
 
 
+def says_no_space(error: BaseException) -> bool:
+    """Whether an error of the system, or of a library that quotes the system, is for lack of room."""
+    return any(os.strerror(number) in str(error) for number in _NO_SPACE)
+
+
 def storage_error(error: lmdb.Error, path: Path) -> RegionSearchError:
     """What an LMDB error means to a caller."""
     text = str(error)
     if isinstance(error, lmdb.MapFullError):
         return StorageFull(f"the map of data directory '{path}' is full (map_size)")
-    if any(os.strerror(number) in text for number in _NO_SPACE) or (
-        os.strerror(errno.EIO) in text and _is_nearly_full(path)
-    ):
+    if says_no_space(error) or (os.strerror(errno.EIO) in text and _is_nearly_full(path)):
         return StorageFull(f"no space left for data directory '{path}': {text}")
     if isinstance(error, (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.PanicError)):
         return DataLoss(f"the catalog of data directory '{path}' is damaged: {text}")

@@ -9,10 +9,11 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from regionsearch.collection.environment import Environment
+from regionsearch.collection.environment import Environment, says_no_space
 from regionsearch.collection.segment_folders import SEGMENTS, segment_folder
 from regionsearch.collection.segments.checksums import FileSum, sum_file
 from regionsearch.collection.segments.manifest import Manifest
+from regionsearch.errors import StorageFull
 
 PARTIAL = ".partial"
 
@@ -32,15 +33,17 @@ class SegmentFiles:
 
     def write(self, number: int, build: Callable[[Path], None]) -> tuple[FileSum, ...]:
         """`build` fills a folder; when this returns, the folder is on disk under the segment's number. When
-        it raises, nothing is left."""
+        it raises, nothing is left. Raises StorageFull."""
         partial = self.root / f"{number}{PARTIAL}"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         try:
             build(partial)
             sums = tuple(sum_file(path) for path in sorted(partial.iterdir()))
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(partial, ignore_errors=True)
+            if isinstance(error, (OSError, RuntimeError)) and says_no_space(error):  # FAISS: RuntimeError
+                raise StorageFull(f"no space left for index segments in '{self.root}': {error}") from error
             raise
         return sums
 
