@@ -162,7 +162,7 @@ class Chroma(Peer):
 
 
 class Lancedb(Peer):
-    variants = ("IVF_FLAT", "IVF_SQ", "IVF_PQ", "IVF_HNSW_SQ")
+    variants = ("IVF_FLAT", "IVF_SQ", "IVF_HNSW_SQ")
     packages = ("lancedb",)
 
     def build(self, variant: str, path: Path, vectors: np.ndarray) -> None:
@@ -174,8 +174,6 @@ class Lancedb(Peer):
         table = pa.table({"id": pa.array(np.arange(len(vectors))), "vector": rows})
         made = lancedb.connect(str(path)).create_table("vectors", table)
         settings: dict[str, Any] = {"num_partitions": 316}
-        if variant == "IVF_PQ":
-            settings["num_sub_vectors"] = dimension // 4
         if variant == "IVF_HNSW_SQ":
             settings = {"num_partitions": 4, "m": CONNECTIVITY, "ef_construction": EFFORT}
         made.create_index(metric="dot", index_type=variant, **settings)

@@ -40,7 +40,6 @@ SWEEP: Mapping[str, Mapping[str, Sequence[Mapping[str, int]]]] = {
     "lancedb": {
         "IVF_FLAT": [{"nprobes": lists} for lists in LISTS],
         "IVF_SQ": [{"nprobes": lists, "refine": 2} for lists in LISTS],
-        "IVF_PQ": [{"nprobes": lists, "refine": 5} for lists in LISTS],
         "IVF_HNSW_SQ": [{"nprobes": 4, "refine": 2, **each} for each in GRAPH],
     },
     "milvus-lite": {"HNSW": GRAPH, "IVF_FLAT": [{"nprobe": lists} for lists in LISTS]},
