@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -111,7 +110,7 @@ def test_a_commit_that_a_damaged_meta_page_hides_is_missed(store: Path, page: in
         data.write_bytes(before)
         flip(data, page * 4096 + at, bit=1)
         for mode in ("read", "write"):
-            with pytest.raises(DataLoss, match="damaged|was closed at transaction"):
+            with pytest.raises(DataLoss, match=r"damaged|was closed at transaction"):
                 DataDirectory(store, mode)  # type: ignore[arg-type]
         assert not verify(store).ok
     data.write_bytes(before)
@@ -213,4 +212,4 @@ def test_the_note_holds_what_the_catalog_says_when_it_is_closed(store: Path) -> 
     report = examination.examine_catalog(store / "catalog" / "data.mdb", thorough=True)
     assert (note["transaction"], note["pages"]) == (report.transaction, report.pages)
     assert report.problems == ()
-    assert os.path.getsize(store / CLEAN_STOP) < 200
+    assert (store / CLEAN_STOP).stat().st_size < 200

@@ -18,6 +18,7 @@ from regionsearch.collection.integrity.pages import (
     Tree,
     both_metas,
     current_meta,
+    hidden_commit,
 )
 from regionsearch.collection.integrity.problems import broken_free_pages, broken_pages
 from regionsearch.collection.integrity.row_checks import SUB_DATABASES_IN_ORDER, RowChecks
@@ -56,10 +57,12 @@ def _walk(path: Path, transaction: int | None, thorough: bool, say: Say) -> dict
         data = memoryview(mapped)
         try:
             meta = current_meta(data) if transaction is None else _meta_of(data, transaction)
+            hidden = hidden_commit(data) if transaction is None else ""
         except PageError as error:
             faults.append(str(error))
         else:
             found |= {"transaction": meta.transaction, "pages": meta.last_page + 1}
+            faults += [hidden] * bool(hidden)
             pages = CatalogPages(data, meta, faults.append)
             _check_all(pages, checks, faults, _SignsOfLife(say, meta.last_page + 1, pages))
             pages.check_free_pages(free_faults.append)

@@ -27,6 +27,8 @@ _BIG, _SUB = 1, 2
 _INTEGER_KEYS = 8
 _HEADER_BYTES = 16
 _MOST_LEVELS = 32
+_FREES_FROM = 3
+"""Commits from this one on free pages: the first ones of a catalog find no tree to change."""
 
 _PAGE = struct.Struct("<QHHHH")  # number, padding, kind, end of the node table, start of the nodes
 _OVERFLOW_PAGE = struct.Struct("<QHHI")
@@ -56,6 +58,27 @@ class Tree(NamedTuple):
     def read(data: memoryview, at: int) -> Tree:
         _, *values = _TREE.unpack_from(data, at)
         return Tree(*values)
+
+
+def hidden_commit(data: memoryview) -> str:
+    """What shows that one of both meta pages is not of the commit that it says, or nothing.
+
+    A flipped bit can make of transaction 6 a 4, beside a 5 that then counts, or of 4 a 6. But each commit
+    notes under its own number the pages that it freed. Raises PageError.
+    """
+    older, current = sorted(both_metas(data), key=lambda meta: meta.transaction)
+    # Pages of the older state may be gone by now; but if any are there, no later commit has noted any.
+    for meta, due in (
+        (older, 0),
+        (current, current.transaction if current.transaction >= _FREES_FROM else 0),
+    ):
+        freed = CatalogPages(data, meta, lambda fault: None).newest_freed()
+        if not due <= freed <= meta.transaction:
+            return (
+                f"meta page {meta.page} says that it is of transaction {meta.transaction}, but the last one "
+                f"that freed pages in it is {freed}: a commit is hidden"
+            )
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +231,11 @@ class CatalogPages:
                 self._report(f"page {page} is in use and free, or free twice")
             else:
                 self._owner[page] = 2
+
+    def newest_freed(self) -> int:
+        """The last transaction that freed pages, 0 when none did."""
+        keys = (key for key, _, _ in self._nodes("the list of free pages", self._meta.free, _BIG))
+        return max((_NUMBER.unpack(key)[0] for key in keys if len(key) == _NUMBER.size), default=0)
 
     def lost_pages(self) -> int:
         """Pages that are neither used nor free: wasted, or hidden by a damaged page number."""
