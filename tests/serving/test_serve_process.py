@@ -19,6 +19,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from precomputed import fill
 from served import Service, png
 
 from regionsearch.client import Answer, AsyncClient, Client, Query
@@ -106,6 +107,28 @@ def test_a_call_that_outlasts_the_grace_is_cut_and_the_server_still_ends_with_0(
 
         with pytest.raises((Cancelled, Unavailable)):
             client.upsert_stream("c", endless())
+        assert process.wait(timeout=20) == 0
+
+
+def test_snapshots_lie_where_the_operator_said_and_serve_the_next_server(tmp_path: Path) -> None:
+    shelf = tmp_path / "shelf"
+    with (
+        served(tmp_path / "data", "--snapshots", str(shelf)) as (process, address),
+        Client(address) as client,
+    ):
+        fill(client, "c", range(5))
+        client.wait_operation(client.create_snapshot("c", "friday"), timeout=20)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+    assert [path.name for path in shelf.iterdir()] == ["friday"]
+    with (
+        served(tmp_path / "other", "--snapshots", str(shelf)) as (process, address),
+        Client(address) as client,
+    ):
+        client.wait_operation(client.restore_snapshot("friday"), timeout=20)
+        assert [image.image_id for image in client.list_images("c")] == [f"r{seed:03}" for seed in range(5)]
+        assert list(client.list_operations(kind="snapshot")) == []
+        process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0
 
 
