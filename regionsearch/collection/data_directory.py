@@ -41,6 +41,7 @@ from regionsearch.collection.spec_rows import (
     take_number,
 )
 from regionsearch.collection.steps import reached
+from regionsearch.collection.unfinished_snapshots import remove_unfinished
 from regionsearch.collection.validation import check_spec
 from regionsearch.errors import CollectionNotFound, FailedPrecondition, ReadOnly, RegionSearchError
 
@@ -89,6 +90,7 @@ class DataDirectory:
             self._upkeep = Upkeep(upkeep)
             try:
                 sweep_segment_files(self._environment)
+                remove_unfinished(self._environment)
                 scrub_if_pending(self._environment)
                 self.finish_drops()
             except BaseException:

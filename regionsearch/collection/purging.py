@@ -12,6 +12,7 @@ from regionsearch.collection.snapshots.going_on import Check, Progress
 from regionsearch.collection.snapshots.rewriting import without_images
 from regionsearch.collection.snapshots.verifying import describe
 from regionsearch.collection.steps import reached
+from regionsearch.collection.unfinished_snapshots import noted
 from regionsearch.collection.validation import check_image_id
 
 _COMPACTED, _REWRITTEN = 0.4, 0.9
@@ -72,7 +73,8 @@ def purge(
         begin, end = (
             _COMPACTED + (_REWRITTEN - _COMPACTED) * each / len(snapshots) for each in (place, place + 1)
         )
-        held = without_images(path, image_ids, progress=_part(progress, begin, end), check=check)
+        with noted(directory.environment, path):
+            held = without_images(path, image_ids, progress=_part(progress, begin, end), check=check)
         if held:
             rewritten.append(path)
             known.update(held)

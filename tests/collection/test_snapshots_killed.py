@@ -150,11 +150,11 @@ def test_a_kill_leaves_the_old_state_or_the_new_one_and_no_leftovers(
         assert stored == sum(directory.collection(name).stats.images for name in names)
         folders = {path.name for path in (folder / "data" / "segments").glob("*")}
         assert folders <= numbers_in_use(directory)
+        assert list(folder.glob("*.partial")) == []
         if work == "snapshot":
             assert (folder / "new.tar").exists() == done
             if done:
                 assert snapshots.verify(folder / "new.tar").ok
             else:
                 snapshots.create(directory, "photos", folder / "new.tar")
-        assert list(folder.glob("*.partial")) == []
     assert verify(folder / "data").problems == ()

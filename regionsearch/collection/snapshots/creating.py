@@ -21,6 +21,7 @@ from regionsearch.collection.snapshots.manifest import FileEntry, SnapshotInfo
 from regionsearch.collection.snapshots.row_files import RowFile, collection_rows
 from regionsearch.collection.spec_rows import spec_from_json, stored_spec
 from regionsearch.collection.steps import reached
+from regionsearch.collection.unfinished_snapshots import noted
 from regionsearch.errors import CollectionNotFound
 
 _ROWS_BETWEEN_CHECKS = 256
@@ -46,7 +47,7 @@ def create(
     """
     collection = directory.collection(name)
     path = Path(destination)
-    with writing(path) as writer, ExitStack() as held:
+    with noted(directory.environment, path), writing(path) as writer, ExitStack() as held:
         with directory.environment.transaction() as transaction:
             spec, counters = _at_this_moment(directory, transaction, collection.spec.name, collection.number)
             files = _open_segment_files(directory, transaction, collection.number, held)

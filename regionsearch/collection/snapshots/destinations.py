@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from regionsearch.collection.snapshots.manifest import MANIFEST, FileEntry
+from regionsearch.collection.unfinished_snapshots import OLD, PARTIAL
 from regionsearch.errors import FailedPrecondition, InvalidRequest, ReadOnly, SnapshotExists, StorageFull
 
-PARTIAL = ".partial"
 BLOCK_BYTES = 4 << 20
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
 _AT_FDCWD = -100
@@ -278,7 +278,7 @@ def _exchange(new: Path, old: Path) -> None:
         renameat2(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(old), _RENAME_EXCHANGE) == 0
     ):
         return
-    aside = old.with_name(old.name + ".old" + PARTIAL)
+    aside = old.with_name(old.name + OLD)
     old.rename(aside)
     new.rename(old)
     aside.rename(new)

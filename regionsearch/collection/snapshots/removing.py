@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from regionsearch.collection.snapshots.destinations import PARTIAL, is_tar, writing_errors
+from regionsearch.collection.snapshots.destinations import is_tar, writing_errors
 from regionsearch.collection.snapshots.verifying import describe
+from regionsearch.collection.unfinished_snapshots import PARTIAL
 
 
 def remove(path: Path) -> None:
