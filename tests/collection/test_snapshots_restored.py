@@ -52,7 +52,9 @@ def assert_same_collection(one: Collection, other: Collection) -> None:
         names += [(ours.number, place) for place in range(len(ours.vectors) - 1)]
     assert one.list(1000) == (other.list(1000)[0], "")
     assert one.background() == other.background()
-    assert dataclasses.replace(one.stats, name="") == dataclasses.replace(other.stats, name="")
+    assert dataclasses.replace(one.stats, name="", fill=0) == dataclasses.replace(
+        other.stats, name="", fill=0
+    )
     query = unit_vectors(np.random.default_rng(9), 1)[0]
     found = other.search(query, 10)
     best = np.argsort(-(np.concatenate(vectors) @ query), kind="stable")[:10]
