@@ -28,6 +28,8 @@ class SortedTexts:
     ) -> None:
         self.joined = joined
         self.offsets = offsets
+        # Whose elements are Python's integers: bisection reads them one by one.
+        self._bounds = np.ascontiguousarray(offsets, np.uint32).data
         if instants is not None:
             self.instants = instants
 
@@ -39,12 +41,10 @@ class SortedTexts:
         return SortedTexts(b"".join(ordered), np.concatenate([np.zeros(1, np.uint32), ends]))
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return len(self._bounds) - 1
 
     def __getitem__(self, place: int) -> bytes:
-        if not 0 <= place < len(self):
-            raise IndexError(place)
-        return self.joined[self.offsets[place] : self.offsets[place + 1]]
+        return self.joined[self._bounds[place] : self._bounds[place + 1]]
 
     @cached_property
     def instants(self) -> NDArray[np.int64]:

@@ -30,6 +30,8 @@ BOOLEAN, WHOLE, FLOAT, BIG, TEXT, OBJECT, KEY = range(7)
 """Kinds of values. WHOLE: an integer of 64 bits; BIG: one beyond them. KEY: a key of an object, which is
 no value of the field, but what `:` asks for."""
 MIXED = 255
+_BISECTIONS = 16
+"""Texts of a table that are looked at one after the other in the time that one is found by bisection."""
 _INT64 = range(-(1 << 63), 1 << 63)
 
 
@@ -222,7 +224,7 @@ class ValueColumn:
             found |= self._of_kind(doubles, FLOAT)
         if texts and self._has(TEXT):
             coded = {text.encode() for text in texts}
-            held = [np.array([text in coded for text in table.all()], bool) for table in self.tables]
+            held = [_held(table, coded) for table in self.tables]
             found |= self._of_texts(np.concatenate([*held, np.zeros(1, bool)]))
         return found
 
@@ -324,6 +326,18 @@ def _has_text(kinds: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Which values' bits are places in the texts."""
     has: NDArray[np.bool_] = (kinds == TEXT) | (kinds == BIG) | (kinds == KEY)
     return has
+
+
+def _held(table: SortedTexts, wanted: set[bytes]) -> NDArray[np.bool_]:
+    """(k,) bool: which texts of the table are wanted."""
+    if len(wanted) * _BISECTIONS > len(table):
+        return np.array([text in wanted for text in table.all()], bool)
+    held = np.zeros(len(table), bool)
+    for text in wanted:
+        at = table.place(text)
+        if at < len(table) and table[at] == text:
+            held[at] = True
+    return held
 
 
 def _coded(value: Any) -> list[tuple[int, int | bytes]]:

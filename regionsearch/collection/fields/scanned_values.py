@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -153,7 +154,8 @@ class Scanning:
         remembered = {field: self._remembered.remembered(field, block) for field in fields}
         unknown = {field: places[~remembered[field].known[places]] for field in fields}
         to_read = np.unique(np.concatenate(list(unknown.values())))
-        facts = self._read((to_read + (block << BLOCK_BITS)).tolist())
+        keys = tuple({field.path[0] for field in fields if field.root == "payload" and len(unknown[field])})
+        facts = self._read((to_read + (block << BLOCK_BITS)).tolist(), keys)
         for field, old in remembered.items():
             if not len(unknown[field]):
                 yield field, old.values
@@ -167,8 +169,8 @@ class Scanning:
             self._remembered.remember(field, block, new, changed)
             yield field, new.values
 
-    def _read(self, numbers: list[int]) -> dict[int, ImageFacts]:
-        """By place in their block."""
+    def _read(self, numbers: list[int], keys: tuple[str, ...]) -> dict[int, ImageFacts]:
+        """By place in their block. keys: of the payload, that are asked for."""
         facts: dict[int, ImageFacts] = {}
         for begin in range(0, len(numbers), _RECORDS_AT_ONCE):
             with self._transaction() as transaction:
@@ -178,22 +180,26 @@ class Scanning:
                     if value is None:
                         self.missing.add(number)
                         continue
-                    facts[number & PLACE_IN_BLOCK] = facts_of(value, self._rows.record_key(number), number)
+                    key = self._rows.record_key(number)
+                    facts[number & PLACE_IN_BLOCK] = facts_of(value, key, number, keys)
                     self.records_read += 1
             # Lets go of the interpreter's lock: searches and writes beside a long scan do not wait for it.
             time.sleep(0)
         return facts
 
 
-def facts_of(value: Buffer, key: bytes, number: int) -> ImageFacts:
+def facts_of(value: Buffer, key: bytes, number: int, keys: tuple[str, ...] | None = None) -> ImageFacts:
     """What filters ask of an image, from its record, of which only the header's checksum is compared.
 
+    keys: of the payload, that matter: one that has none of them is not parsed, and comes empty; None: all do.
     Raises DataLoss."""
     header = read_header(value, key)
     start = header.id_start
     labels = start + header.id_bytes
     payload = labels + header.labels_bytes
     coded = bytes(value[payload : payload + header.payload_bytes])
+    if keys is not None and not any(_written(each) in coded for each in keys):
+        coded = b""
     try:
         return ImageFacts(
             id=str(value[start:labels], "utf-8"),
@@ -207,6 +213,12 @@ def facts_of(value: Buffer, key: bytes, number: int) -> ImageFacts:
         )
     except ValueError as error:
         raise DataLoss(f"the record of image number {number} cannot be read: {error}") from error
+
+
+@lru_cache(1_024)
+def _written(key: str) -> bytes:
+    """A key as payloads are encoded (record_layout.encode_payload)."""
+    return json.dumps(key, ensure_ascii=False).encode()
 
 
 def values_of(field: Field, facts: ImageFacts) -> Sequence[Any]:
