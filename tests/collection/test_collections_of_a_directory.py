@@ -11,7 +11,9 @@ from other_processes import assert_whole
 from stored_images import record, spec, unit_vectors
 
 from regionsearch.collection import Collection, DataDirectory
-from regionsearch.collection.catalog import dropped_collections
+from regionsearch.collection.catalog import PER_COLLECTION, dropped_collections
+from regionsearch.collection.records import IndexedField
+from regionsearch.collection.segments.upkeep import UpkeepSettings
 from regionsearch.errors import CollectionExists, CollectionNotFound, InvalidRequest
 
 
@@ -92,3 +94,31 @@ def test_a_collection_made_while_another_of_its_name_is_dropped_is_one_object(
         monkeypatch.setattr(writer, "submit", submit_and_lose_the_race)
         directory.drop_collection("photos")
         assert directory.collection("photos") is made[0]
+
+
+def test_nothing_of_a_dropped_collection_is_left_in_the_catalog_or_among_the_files(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    with DataDirectory(
+        tmp_path / "data", "write", upkeep=UpkeepSettings.small(background=False)
+    ) as directory:
+        photos = directory.create_collection(
+            spec(pixels="original", indexed_fields=(IndexedField("year", "number"),))
+        )
+        photos.upsert(
+            [record(random, f"{number}", pixels=b"x") for number in range(40)], idempotency_key="once"
+        )
+        photos.set_background({"mean": 1.0})
+        photos.seal()
+        directory.set_alias("pictures", "photos")
+        environment = directory.environment
+
+        def entries() -> dict[str, int]:
+            with environment.transaction() as transaction:
+                names = (*PER_COLLECTION, "collections", "aliases", "dropped")
+                return {name: transaction.stat(environment.database(name))["entries"] for name in names}
+
+        assert all(count > 0 for name, count in entries().items() if name != "dropped")
+        assert list((tmp_path / "data" / "segments").glob("*/*/*"))
+        directory.drop_collection("photos", aliases="delete")
+        assert not any(entries().values())
+        assert not list((tmp_path / "data" / "segments").glob("*"))
