@@ -76,12 +76,23 @@ def one_moment(
     """The view and the catalog at the same generation."""
     arms.current()
     if writer is not None:
-        # Between two commits on the writer's thread, where everything committed is published.
-        def begin(transaction: Any) -> tuple[tuple[View, LongRead], None]:
-            return (arms.current(), LongRead(environment, growth_limit)), None
+        begun: list[LongRead] = []
 
-        begun: tuple[View, LongRead] = writer.submit(begin)
-        return begun
+        # Between two commits on the writer's thread, where everything committed is published.
+        def begin(transaction: Any) -> tuple[View, None]:
+            end_begun()  # of an earlier try, when the group of requests began anew
+            begun.append(LongRead(environment, growth_limit))
+            return arms.current(), None
+
+        def end_begun() -> None:
+            while begun:
+                begun.pop().end()
+
+        try:
+            return writer.submit(begin), begun[-1]
+        except BaseException:
+            end_begun()
+            raise
     while True:
         read = LongRead(environment, growth_limit)
         view = arms.current()

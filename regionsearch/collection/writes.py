@@ -128,7 +128,12 @@ class CollectionWrites:
             change = Change(generation, fields=fields)
             return [row.number, row.version, False], lambda: self._arms.publish(change)
 
-        parts = [image_id.encode(), given, b"merge" if merge else b"", *_versions_parts(expected)]
+        parts = [
+            image_id.encode("utf-8", "surrogatepass"),
+            given,
+            b"merge" if merge else b"",
+            *_versions_parts(expected),
+        ]
         digest = digest_of("update_payload", parts) if idempotency_key else b""
         if durability == "buffered" and not self._is_there(image_id):
             durability = "synced"  # It may be in the queue; only its commit tells whether it is there.

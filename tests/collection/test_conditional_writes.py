@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -150,8 +151,9 @@ def test_a_payload_that_does_not_fit_is_refused_and_the_old_one_stays(collection
         collection.update_payload("a", [1])  # type: ignore[arg-type]
     with pytest.raises(InvalidRecord, match="finite"):
         collection.update_payload("a", {"x": float("nan")})
-    with pytest.raises(ImageNotFound, match="'b'"):
-        collection.update_payload("b", {})
+    for unknown in ("b", "", "\ud800", "x" * 999):
+        with pytest.raises(ImageNotFound, match=re.escape(repr(unknown)[:500])):
+            collection.update_payload(unknown, {}, idempotency_key="k")
     stored = collection.get("a")
     assert (stored.payload, stored.version) == ({"half": "x" * 40_000}, 1)
 

@@ -151,7 +151,7 @@ def is_text(value: str) -> bool:
     return not any(0xD800 <= ord(character) <= 0xDFFF for character in value)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(payload=st.dictionaries(st.text(st.characters(codec=None), max_size=2), odd, max_size=3))
 def test_a_payload_is_taken_exactly_when_it_is_json(payload: dict[str, Any]) -> None:
     if is_json(payload):
