@@ -221,8 +221,17 @@ def intersection(masks: Sequence[Counts]) -> Counts:
 
 def from_box(x0: int, y0: int, x1: int, y1: int, height: int, width: int) -> Counts:
     """Counts of the pixels [x0, x1) × [y0, y1), which lie within the picture and are not empty."""
-    columns = np.arange(x0, x1, dtype=np.int64) * height
-    return _from_toggles(np.stack((columns + y0, columns + y1), axis=1).ravel(), height * width)
+    inside, between = y1 - y0, height - (y1 - y0)
+    if between == 0:
+        # Columns of full height are one run together.
+        counts = np.array([x0 * height, (x1 - x0) * height, (width - x1) * height], np.uint32)
+    else:
+        counts = np.empty(2 * (x1 - x0) + 1, np.uint32)
+        counts[0] = x0 * height + y0
+        counts[1::2] = inside
+        counts[2::2] = between
+        counts[-1] = height * width - (x1 - 1) * height - y1
+    return counts if counts[-1] else counts[:-1]
 
 
 def from_ring(corners: NDArray[np.float64], height: int, width: int) -> Counts:

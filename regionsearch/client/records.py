@@ -15,9 +15,8 @@ from regionsearch.client.requests import payload_json
 from regionsearch.client.stored_answers import Durability
 from regionsearch.client.write_terms import durability_of, key_of, version_of
 from regionsearch.errors import InvalidRecord
-from regionsearch.protobuf_shapes import at_field
+from regionsearch.protobuf_shapes import at_field, masks_to_messages
 from regionsearch.regions import Mask
-from regionsearch.run_length import compress_all
 from regionsearch.v1 import images_pb2, types_pb2
 
 BATCH_RECORDS = 256
@@ -138,7 +137,7 @@ def _entities_message(record: Record) -> images_pb2.EntitiesUpload:
     if record.masks is not None:
         with at_field("masks"):
             masks = [mask if isinstance(mask, Mask) else Mask.from_array(mask) for mask in record.masks]
-        message.masks.extend(compress_all([mask.counts for mask in masks]))
+        message.masks.extend(mask.run_length.counts for mask in masks_to_messages(masks))
     if record.objectness is not None:
         message.objectness.extend(_numbers(record.objectness, "objectness").ravel().tolist())
     if record.labels is not None:

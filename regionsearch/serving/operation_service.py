@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import grpc
 
 from regionsearch.collection.page_tokens import last_id_of, page_token
-from regionsearch.errors import CollectionNotFound
+from regionsearch.errors import CollectionNotFound, InvalidRequest
 from regionsearch.serving.backend import Backend
 from regionsearch.serving.calls import check_alive
 from regionsearch.serving.operation_messages import KINDS, STATES, operation_to_message
@@ -35,9 +35,7 @@ class OperationServicer(operations_pb2_grpc.OperationServiceServicer):
     ) -> pb.ListOperationsResponse:
         size = page_size_of(request.page_size if request.HasField("page_size") else None)
         asked = f"operations/{request.kind}/{request.state}"
-        before = (
-            int(last_id_of(request.page_token, asked, request.collection)) if request.page_token else None
-        )
+        before = _number_in(request.page_token, asked, request.collection)
         collection = self._own_name(request.collection)
         found = [
             operation
@@ -79,3 +77,13 @@ class OperationServicer(operations_pb2_grpc.OperationServiceServicer):
             return collection and self._backend.directory.collection(collection).spec.name
         except CollectionNotFound:
             return collection
+
+
+def _number_in(token: str, asked: str, collection: str) -> int | None:
+    """The operation's number that the page before ended with. Raises InvalidRequest for another's token."""
+    if not token:
+        return None
+    number = last_id_of(token, asked, collection)
+    if not (number.isascii() and number.isdigit()):
+        raise InvalidRequest("page token is not one that this listing gave", field="page_token")
+    return int(number)

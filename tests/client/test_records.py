@@ -1,0 +1,80 @@
+"""Records become messages that a server has room for, and keys that tell the messages apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regionsearch.client import Record
+from regionsearch.client.records import BATCH_BYTES, BATCH_RECORDS, record_message, record_messages
+from regionsearch.errors import InvalidRecord, InvalidRegion, InvalidRequest, RegionSearchError
+from regionsearch.regions import Mask
+from regionsearch.v1 import types_pb2
+
+
+def record(number: int, bytes_more: int = 0) -> Record:
+    return Record(str(number), np.ones(4), 10, 10, payload={"x": "y" * bytes_more})
+
+
+@given(st.lists(st.sampled_from([0, 0, 0, 50_000, BATCH_BYTES // 3, BATCH_BYTES + 1]), max_size=12))
+def test_messages_hold_all_records_in_order_and_no_more_bytes_than_they_may(sizes: list[int]) -> None:
+    records = [record(number, size) for number, size in enumerate(sizes)]
+    messages = list(record_messages("c", records, "key", "buffered", repeat_name=False))
+    assert [each.image_id for message in messages for each in message.records] == [
+        str(number) for number in range(len(sizes))
+    ]
+    for message in messages:
+        held = sum(each.ByteSize() for each in message.records)
+        assert held <= BATCH_BYTES or len(message.records) == 1
+        assert message.durability == types_pb2.DURABILITY_BUFFERED
+    keys = [message.idempotency_key for message in messages]
+    assert keys[:2] == ["key", "key/1"][: len(keys)]
+    assert len(set(keys)) == len(keys)
+    assert [message.collection for message in messages][:2] == ["c", ""][: len(messages)]
+
+
+def test_a_message_has_a_bounded_number_of_records() -> None:
+    messages = list(record_messages("c", map(record, range(600)), "", "synced", repeat_name=True))
+    assert [len(message.records) for message in messages] == [BATCH_RECORDS, BATCH_RECORDS, 88]
+    assert {(message.collection, message.idempotency_key) for message in messages} == {("c", "")}
+
+
+def test_arrays_and_masks_of_the_library_say_the_same() -> None:
+    array = np.zeros((10, 12), np.bool_)
+    array[2:5, 3:9] = True
+    one = record_message(Record("i", [1.0, 0.0], 12, 10, masks=[array], labels=["dog"]))
+    other = record_message(
+        Record("i", np.array([[1, 0]]), 12, 10, masks=[Mask.from_array(array)], labels=["dog"])
+    )
+    assert one == other
+    assert one.entities.masks[0] == Mask.from_array(array).to_coco()["counts"]
+    assert np.frombuffer(one.vectors.packed, "<f4").tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "field"),
+    [
+        ({"vectors": np.ones((2, 2, 2))}, InvalidRecord, "records[0].vectors"),
+        ({"vectors": ["a"]}, InvalidRecord, "records[0].vectors"),
+        ({"boxes": [1, 2, 3, 4]}, InvalidRecord, "records[0].boxes"),
+        ({"boxes": [[1, 2, 3]]}, InvalidRecord, "records[0].boxes"),
+        ({"masks": [np.ones((3, 3))]}, InvalidRegion, "records[0].masks"),
+        ({"objectness": [1.0]}, InvalidRecord, "records[0].boxes"),
+        ({"boxes": [[0, 0, 1, 1]], "labels": [3]}, InvalidRequest, "records[0].labels"),
+        ({"width": -1}, InvalidRequest, "records[0].width"),
+        ({"payload": {"x": float("nan")}}, InvalidRecord, "records[0].payload_json"),
+        ({"if_version": -1}, InvalidRequest, "records[0].if_version"),
+        ({"if_version": "1"}, InvalidRequest, "records[0].if_version"),
+    ],
+)
+def test_what_no_message_can_carry_is_refused_before_anything_is_sent(
+    said: dict[str, Any], kind: type[RegionSearchError], field: str
+) -> None:
+    fields: dict[str, Any] = {"image_id": "i", "vectors": np.ones(4), "width": 10, "height": 10, **said}
+    with pytest.raises(kind) as caught:
+        list(record_messages("c", [Record(**fields)], "", "synced", repeat_name=True))
+    assert (type(caught.value), caught.value.field) == (kind, field)
