@@ -102,3 +102,24 @@ def test_arrays_become_float32_and_stay_as_they_were() -> None:
     for array in (entities.boxes, entities.areas, entities.objectness):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
+
+
+def test_boxes_alone_make_entities_whose_masks_are_their_boxes() -> None:
+    boxes = np.array([[0, 0, 32, 24], [10.6, 20, 14, 40.4], [60, 40, 90, 90]], np.float32)
+    entities = Entities.from_boxes(boxes, 48, 64, labels=["dog", None, "cat"])
+    np.testing.assert_array_equal(entities.boxes, boxes)
+    for mask, box in zip(entities.masks, boxes.tolist(), strict=True):
+        x0, y0, x1, y1 = box
+        inside = np.zeros((48, 64), np.bool_)
+        for y in range(48):
+            for x in range(64):
+                inside[y, x] = x0 <= x + 0.5 < x1 and y0 <= y + 0.5 < y1
+        np.testing.assert_array_equal(mask.to_array(), inside)
+    assert entities.areas.tolist() == pytest.approx([mask.area for mask in entities.masks])
+    assert entities.objectness.tolist() == [1, 1, 1]
+    assert entities.label_sources == ("given", None, "given")
+    for wrong in ([[5, 5, 5, 9]], [[70, 0, 80, 9]]):
+        with pytest.raises(InvalidRegion):
+            Entities.from_boxes(np.array(wrong, np.float32), 48, 64)
+    with pytest.raises(InvalidRecord, match=r"shape \(4,\)"):
+        Entities.from_boxes(boxes[0], 48, 64)
