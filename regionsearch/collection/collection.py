@@ -14,6 +14,7 @@ from regionsearch.collection.catalog import CollectionRows
 from regionsearch.collection.deletion_by_filter import delete_matching
 from regionsearch.collection.environment import Environment
 from regionsearch.collection.export import Export, ExportedPart, export
+from regionsearch.collection.fields.declaring import Declaring, resume
 from regionsearch.collection.fields.filtering import Filtering
 from regionsearch.collection.fields.matching import MatchCount, Matching
 from regionsearch.collection.fill_level import fill_warning
@@ -65,6 +66,8 @@ class Collection:
             environment, self._rows, spec.embedder.dimension, writer, lambda: self._spec.index, upkeep
         )
         self._filtering = Filtering(environment, self._rows, self._arms.current)
+        if writer is not None:
+            resume(Declaring(environment, self._rows, writer, self._arms.publish))
         replaced = ReplacedImages()
         self._listing = CollectionListing(environment, self._rows, self._arms, self._filtering)
         self._reads = CollectionReads(environment, self._rows, spec, replaced)

@@ -13,6 +13,7 @@ from stored_images import record, spec
 
 from regionsearch.collection import Collection, DataDirectory
 from regionsearch.collection.fields.field_block import BLOCK_IMAGES, MAX_VALUES, FieldBlock
+from regionsearch.collection.fields.field_rows import FieldRows
 from regionsearch.collection.records import IndexedField
 from regionsearch.collection.segments.upkeep import UpkeepSettings
 from regionsearch.errors import Cancelled, InvalidFilter, InvalidRequest
@@ -150,6 +151,27 @@ def test_a_cancelled_declaration_leaves_the_fields_of_before(directory: DataDire
     assert "is not an indexed field" in notes(collection, "payload.year = 3")
     collection.update(indexed_fields=[YEAR])
     assert collection.count(f"payload.year >= {BLOCK_IMAGES}").images == 200
+
+
+def test_a_declaration_that_a_crash_cut_short_is_completed_when_the_directory_is_opened(path: Path) -> None:
+    with DataDirectory(path, "write") as directory:
+        collection = directory.create_collection(spec())
+        fill(collection, [{"year": place} for place in range(3 * BLOCK_IMAGES)])
+        rows = FieldRows(collection._environment, collection._rows)
+        with collection._environment.transaction(write=True) as transaction:
+            rows.declare(transaction, [YEAR])
+            rows.advance(transaction)  # one block of three
+    with DataDirectory(path, "read") as directory:
+        collection = directory.collection("photos")
+        assert "payload.year: the column is still being built" in notes(collection, "payload.year < 10")
+        assert collection.count("payload.year >= 10").images == 3 * BLOCK_IMAGES - 10
+    with DataDirectory(path, "write") as directory:
+        collection = directory.collection("photos")
+        for thread in threading.enumerate():
+            if thread.name == "regionsearch-fields":
+                thread.join()
+        assert notes(collection, "payload.year < 10") == ""
+        assert collection.count("payload.year >= 10").images == 3 * BLOCK_IMAGES - 10
 
 
 def test_a_reader_sees_columns_as_the_writer_changes_them(path: Path) -> None:

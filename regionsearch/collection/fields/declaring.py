@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,7 +17,9 @@ from regionsearch.collection.group_commit import GroupCommit, Publish
 from regionsearch.collection.records import CollectionSpec, IndexedField
 from regionsearch.collection.search_arms import Change
 from regionsearch.collection.spec_rows import rewrite_spec
-from regionsearch.errors import Cancelled
+from regionsearch.errors import Cancelled, CollectionNotFound, DataLoss, FailedPrecondition, StorageFull
+
+_log = logging.getLogger(__name__)
 
 
 class Declaring:
@@ -45,8 +49,8 @@ class Declaring:
         """From now on these fields have columns and no others; returns when all columns are complete.
 
         Filters read records for a field until its column is. progress: called with 0 to 1. check: may raise
-        Cancelled, after which the fields are those of before. A crash leaves the new declaration, and
-        `finish` completes it. Returns the collection's spec.
+        Cancelled, after which the fields are those of before. A crash leaves the new declaration, which the
+        next opening for writing completes (`resume`). Returns the collection's spec.
         Raises InvalidRequest, CollectionNotFound, StorageFull.
         """
         check_indexed_fields(fields)
@@ -118,3 +122,29 @@ class Declaring:
 
     def _publishing(self, generation: int, change: FieldChange) -> Publish:
         return lambda: self._publish(Change(generation, fields=change))
+
+
+def resume(declaring: Declaring) -> threading.Thread | None:
+    """Completes, in a thread of its own, what a crash left undone; None when there is nothing.
+
+    The thread ends when the directory is closed or the collection dropped; a full disk stops it until the
+    next opening, and filters read records until then.
+    """
+    try:
+        if declaring.is_finished():
+            return None
+    except DataLoss as error:
+        _log.error("columns of fields are not completed: %s", error.message)
+        return None
+
+    def finish() -> None:
+        try:
+            declaring.finish()
+        except (FailedPrecondition, CollectionNotFound) as error:
+            _log.info("columns of fields are not completed now: %s", error.message)
+        except StorageFull as error:
+            _log.warning("columns of fields are not completed: %s", error.message)
+
+    thread = threading.Thread(target=finish, name="regionsearch-fields", daemon=True)
+    thread.start()
+    return thread

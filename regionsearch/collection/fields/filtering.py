@@ -116,7 +116,8 @@ class Filtering:
                     of_entities &= spread(live, part.starts)
                 rows.append(of_entities)
                 images.append(with_any(of_entities, part.starts))
-        notes = _notes(tuple(unindexed), overfull, scan)
+        building = {field.keys for field in view.fields.fields if not field.is_built}
+        notes = _notes(tuple(unindexed), building, overfull, scan)
         return (
             Matching(
                 view,
@@ -190,14 +191,19 @@ def _is_scanned(field: Field, view: View) -> bool:
     return field.root == "image" and field.path[0] not in _IMAGE_FIELDS_OF_THE_VIEW
 
 
-def _notes(unindexed: tuple[Field, ...], overfull: set[str], scan: Scanning) -> tuple[str, ...]:
+def _notes(
+    unindexed: tuple[Field, ...], building: set[tuple[str, ...]], overfull: set[str], scan: Scanning
+) -> tuple[str, ...]:
     read = f"{scan.records_read:,} records were read" if scan.records_read else "no record had to be read"
-    payload = [str(field) for field in unindexed if field.root == "payload"]
+    payload = [str(field) for field in unindexed if field.root == "payload" and field.path not in building]
+    unfinished = [str(field) for field in unindexed if field.root == "payload" and field.path in building]
     of_images = [str(field) for field in unindexed if field.root == "image"]
     notes = []
     if payload:
         are = "is not an indexed field" if len(payload) == 1 else "are not indexed fields"
         notes.append(f"{', '.join(payload)} {are}: {read}")
+    if unfinished:
+        notes.append(f"{', '.join(unfinished)}: the column is still being built; {read}")
     if of_images:
         notes.append(f"{', '.join(of_images)} {'has' if len(of_images) == 1 else 'have'} no column: {read}")
     if overfull:
