@@ -15,9 +15,10 @@ from served import LIMITS, Service, refusal_of
 from regionsearch.client import Client
 from regionsearch.collection import DataDirectory
 from regionsearch.entities import Entities
-from regionsearch.errors import AnswerTooLarge, InvalidFilter, InvalidRequest, Overloaded
+from regionsearch.errors import AnswerTooLarge, Cancelled, InvalidFilter, InvalidRequest, Overloaded
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.search.engine import SearchEngine
+from regionsearch.serving import image_lists
 from regionsearch.serving.address import Address
 from regionsearch.serving.backend import Backend
 from regionsearch.serving.operations import Outcome, Steps
@@ -153,6 +154,24 @@ def test_an_export_whose_reader_leaves_lets_go_of_its_place(service: Service) ->
             except Overloaded:
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
+
+
+def test_an_export_that_nobody_reads_is_ended(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = fill(service.client, "unread", range(1))
+    collection = service.backend.directory.collection(name)
+    found = collection.get("r000")
+    # More than the connection holds on its own: 24 MB.
+    wide_ones = [
+        replace(found, image_id=f"w{number:03}", payload={"x": "y" * 60_000}) for number in range(400)
+    ]
+    collection.upsert(wide_ones)
+    monkeypatch.setattr(image_lists, "UNREAD_SECONDS", 0.3)
+    exported = service.client.export_images(name)
+    next(exported)
+    time.sleep(1.2)
+    with pytest.raises(Cancelled):
+        list(exported)
+    assert service.client.count_images(name).images == 401
 
 
 @pytest.mark.parametrize("where", ["payload.year >", "entity.colour = 3", "(((", "payload.year = 1 AND"])

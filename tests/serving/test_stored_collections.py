@@ -292,6 +292,30 @@ def test_an_operation_is_watched_listed_and_cancelled(service: Service) -> None:
         assert caught.value.field == "id"
 
 
+def test_an_operation_goes_on_when_its_client_leaves(service: Service) -> None:
+    name = fill(service.client, "left-alone", range(20))
+    with Client(service.address, timeout=PATIENCE) as leaving:
+        begun = leaving.seal_collection(name)
+    assert done(service, begun).state == "succeeded"
+    assert service.client.collection_stats(name).fresh_rows == 0
+
+
+def test_deleting_a_collection_ends_what_works_on_it(service: Service) -> None:
+    name = fill(service.client, "deleted-at-work", range(2))
+
+    def endless(steps: Steps) -> Outcome:
+        while True:
+            steps.check()
+            time.sleep(0.01)
+
+    begun = service.backend.operations.begin("compact", name, endless)
+    waiting = service.client.seal_collection(name)
+    service.client.delete_collection(name)
+    for operation in (begun.id, waiting.id):
+        with pytest.raises(Cancelled):
+            service.client.wait_operation(operation, timeout=PATIENCE)
+
+
 def test_a_failed_operation_raises_what_it_failed_with(service: Service) -> None:
     name = fill(service.client, "failing", range(2))
 
