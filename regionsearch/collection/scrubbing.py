@@ -13,6 +13,7 @@ state than the last, whose pages are free by now. A crash in between leaves zero
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
 import struct
@@ -20,9 +21,10 @@ import time
 from collections.abc import Callable, Iterator
 
 from regionsearch.collection.environment import Environment
-from regionsearch.collection.integrity.pages import CatalogPages, current_meta
+from regionsearch.collection.integrity.pages import CatalogPages, PageDamage, current_meta
 from regionsearch.errors import DataLoss, StorageFull
 
+_log = logging.getLogger(__name__)
 READERS_SECONDS = 30.0
 """How long readers of older states are waited for."""
 _KEPT_BUFFERS = 16_384
@@ -77,7 +79,13 @@ def scrub_if_pending(environment: Environment) -> None:
     with environment.transaction() as transaction:
         if transaction.get(_PENDING, db=environment.database("format")) is None:
             return
-    if scrub(environment, readers_seconds=0.0) is not None:
+    try:
+        cleared = scrub(environment, readers_seconds=0.0)
+    except (DataLoss, StorageFull) as error:
+        # What is whole of it can be used all the same; the next open tries again.
+        _log.warning("what was purged may have left bytes in the catalog's file: %s", error.message)
+        return
+    if cleared is not None:
         with environment.transaction(write=True) as transaction:
             transaction.delete(_PENDING, db=environment.database("format"))
 
@@ -105,20 +113,16 @@ def _clear_file(environment: Environment) -> int:
     path = environment.catalog / "data.mdb"
     cleared = 0
     with path.open("r+b", buffering=0) as file:
-        with (
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pages,
-            memoryview(pages) as data,
-        ):
-            walk = _UsedPlaces(data)
-            # Zeros are compared with what is there, so that a page that is clear is not written.
-            for start, end in walk.unused():
-                for at in range(start, end, _PIECE_BYTES):
-                    stop = min(at + _PIECE_BYTES, end)
-                    stale = stop - at - bytes(data[at:stop]).count(0)
-                    if stale:
-                        os.pwrite(file.fileno(), bytes(stop - at), at)
-                        cleared += stale
-            walk.close()
+        # Not closed here: it goes with the last view of it, and an error's traceback may hold views.
+        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        # Zeros are compared with what is there, so that a page that is clear is not written.
+        for start, end in _UsedPlaces(data).unused():
+            for at in range(start, end, _PIECE_BYTES):
+                stop = min(at + _PIECE_BYTES, end)
+                stale = stop - at - bytes(data[at:stop]).count(0)
+                if stale:
+                    os.pwrite(file.fileno(), bytes(stop - at), at)
+                    cleared += stale
         os.fsync(file.fileno())
     return cleared
 
@@ -130,7 +134,10 @@ class _UsedPlaces(CatalogPages):
         self._faults: list[str] = []
         self._gaps: list[tuple[int, int]] = []
         self._bytes = data
-        meta = current_meta(data)
+        try:
+            meta = current_meta(data)
+        except PageDamage as error:
+            raise DataLoss(f"the catalog is damaged, so it cannot be scrubbed: {error}") from error
         super().__init__(data, meta, self._faults.append)
         self._page_bytes = meta.page_size
         for name, tree in self.sub_databases().items():
@@ -154,10 +161,6 @@ class _UsedPlaces(CatalogPages):
         if first is not None:
             yield first * size, len(self._bytes)
         yield from self._gaps
-
-    def close(self) -> None:
-        """Lets go of the file's memory."""
-        del self._bytes, self._data
 
     def _open_page(self, page: int, kind: int) -> tuple[int, tuple[int, ...]]:
         start, places = super()._open_page(page, kind)
