@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from regionsearch.collection.environment import Environment
-from regionsearch.collection.integrity.pages import CatalogPages, PageDamage, current_meta
+from regionsearch.collection.integrity.pages import CatalogPages, PageError, current_meta
 from regionsearch.errors import DataLoss, StorageFull
 
 _log = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ class _UsedPlaces(CatalogPages):
         self._bytes = data
         try:
             meta = current_meta(data)
-        except PageDamage as error:
+        except PageError as error:
             raise DataLoss(f"the catalog is damaged, so it cannot be scrubbed: {error}") from error
         super().__init__(data, meta, self._faults.append)
         self._page_bytes = meta.page_size
