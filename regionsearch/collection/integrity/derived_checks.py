@@ -6,7 +6,7 @@ Called when the catalog itself was found sound, for it is read through LMDB here
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from regionsearch.collection.fields.field_block import BLOCK_BITS, PLACE_IN_BLOC
 from regionsearch.collection.fields.field_rows import FieldRows
 from regionsearch.collection.integrity.problems import Problem
 from regionsearch.collection.record_layout import Buffer, Header, read_header
+from regionsearch.collection.records import IndexedField
 from regionsearch.collection.segment_folders import SEGMENTS, segment_folder
 from regionsearch.collection.segments.entity_columns import EntityColumns
 from regionsearch.collection.segments.manifest import Manifest, SegmentRow
@@ -59,16 +60,17 @@ class DerivedChecks:
             for _ in range(_TRIES):
                 found: list[Problem] = []
                 with self._environment.transaction() as transaction:
-                    number = self._number(transaction, name)
-                    if number is None:
+                    stored = stored_spec(self._environment, transaction, name)
+                    if stored is None:
                         break
+                    spec, number = spec_from_json(stored)
                     numbers.add(number)
                     rows = CollectionRows(self._environment, name, number)
-                    before = Manifest(self._environment, number).next_number(transaction)
+                    before = self._published(transaction, number)
                     found += self._segments(transaction, rows, check)
-                    found += self._fields(transaction, rows, check)
+                    found += self._fields(transaction, rows, spec.indexed_fields, check)
                 with self._environment.transaction() as transaction:
-                    after = Manifest(self._environment, number).next_number(transaction)
+                    after = self._published(transaction, number)
                 if not found or before == after:
                     break
                 # Files may have been missing because segments were merged meanwhile.
@@ -77,9 +79,12 @@ class DerivedChecks:
             self.problems += self._leftovers(numbers)
         progress(1.0)
 
-    def _number(self, transaction: Any, name: str) -> int | None:
-        stored = stored_spec(self._environment, transaction, name)
-        return None if stored is None else spec_from_json(stored)[1]
+    def _published(self, transaction: Any, number: int) -> int:
+        """Changes with every change of the segments; 0 when the note of it is damaged."""
+        try:
+            return Manifest(self._environment, number).next_number(transaction)
+        except DataLoss:
+            return 0
 
     # segments
 
@@ -87,7 +92,11 @@ class DerivedChecks:
         self, transaction: Any, rows: CollectionRows, check: Callable[[], None]
     ) -> Iterator[Problem]:
         last = 0
-        for row in Manifest(self._environment, rows.number).segments(transaction):
+        try:
+            listed = Manifest(self._environment, rows.number).segments(transaction)
+        except DataLoss:
+            return  # the catalog's own checks tell
+        for row in listed:
             check()
             where = f"index segment {row.number} of collection '{rows.name}'"
             folder = segment_folder(self._directory, rows.number) / str(row.number)
@@ -142,10 +151,11 @@ class DerivedChecks:
                 yield self._leftover(folder)
                 continue
             with self._environment.transaction() as transaction:
-                listed = {
-                    str(row.number)
-                    for row in Manifest(self._environment, int(folder.name)).segments(transaction)
-                }
+                try:
+                    segments = Manifest(self._environment, int(folder.name)).segments(transaction)
+                except DataLoss:
+                    continue
+                listed = {str(row.number) for row in segments}
             for path in sorted(folder.iterdir()):
                 if path.name not in listed:
                     yield self._leftover(path)
@@ -157,13 +167,26 @@ class DerivedChecks:
 
     # fields
 
-    def _fields(self, transaction: Any, rows: CollectionRows, check: Callable[[], None]) -> Iterator[Problem]:
+    def _fields(
+        self,
+        transaction: Any,
+        rows: CollectionRows,
+        declared: Sequence[IndexedField],
+        check: Callable[[], None],
+    ) -> Iterator[Problem]:
         field_rows = FieldRows(self._environment, rows)
-        fields = field_rows.declaration(transaction).fields
         try:
+            fields = field_rows.declaration(transaction).fields
             columns = field_rows.load(transaction)
-        except DataLoss as error:
-            yield Problem(error.message, f"fields of collection '{rows.name}'", "filters", "repair")
+        except DataLoss:
+            return  # the catalog's own checks tell
+        if {(field.path, field.kind) for field in fields} != {(each.path, each.kind) for each in declared}:
+            yield Problem(
+                "the columns are not those of the declared fields",
+                f"fields of collection '{rows.name}'",
+                "filters on the others read the records",
+                "repair",
+            )
             return
         if not fields or not self._thorough:
             return
