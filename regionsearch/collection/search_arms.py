@@ -38,6 +38,11 @@ if TYPE_CHECKING:
 _BATCH_IMAGES = 256
 """Images whose vectors are gathered before they go into the fresh rows: some 20 MB at 33 × 640."""
 _NOTHING: NDArray[np.int64] = np.empty(0, np.int64)
+NOT_LISTED = -1
+"""This number and those below it are of rows that are searched like a segment's but have none yet."""
+UNSEALED_BYTES = 1 << 30
+"""Of vectors that no segment has: more are not read into memory when a collection is loaded."""
+UNSEALED_ROWS_A_SEGMENT = 1_000_000
 _TRIES = 5
 """Of a search in a newer view, when rows of its own were buried meanwhile."""
 _PUBLISHING_SECONDS = 10.0
@@ -229,12 +234,11 @@ class SearchArms:
 
         def apply(transaction: Any) -> tuple[None, Callable[[], None]]:
             self.rows.counters(transaction)
+            taken = [number for number in removed if number > NOT_LISTED]
             listed = {each.number for each in self._manifest.segments(transaction)}
-            if not listed.issuperset(removed) or (row is not None and row.number in listed):
-                raise ValueError(
-                    f"segments {sorted(removed)} are not those of the manifest: {sorted(listed)}"
-                )
-            self._manifest.change(transaction, [] if row is None else [row], removed)
+            if not listed.issuperset(taken) or (row is not None and row.number in listed):
+                raise ValueError(f"segments {sorted(taken)} are not those of the manifest: {sorted(listed)}")
+            self._manifest.change(transaction, [] if row is None else [row], taken)
             at = self._manifest.next_number(transaction)
             return None, lambda: self._exchanged(set(removed), part, at, frozen=frozen)
 
@@ -288,7 +292,7 @@ class SearchArms:
         segments = []
         dead = fresh = 0
         for part in view.parts:
-            if not isinstance(part, IndexedPart):
+            if not isinstance(part, IndexedPart) or part.row.number <= NOT_LISTED:
                 fresh += part.live_row_count + len(part.live) - part.dead_images
                 continue
             row = part.row
@@ -345,6 +349,8 @@ class SearchArms:
         counters = self.rows.counters(transaction)
         sealed = max((part.row.last for part in segments), default=0)
         if known is None:
+            segments = [*segments, *self._left_on_disk(segments, sealed, transaction)]
+            sealed = max((part.row.last for part in segments), default=0)
             fresh = FreshRows(self._dimension)
             state = _State(segments, fresh, at, sealed, set(), View((), -1))
             state.view = self._view(state, -1, FieldColumns())
@@ -378,6 +384,22 @@ class SearchArms:
         fields = self._field_rows.load_or_rebuild(transaction, state.view.fields)
         state.view = self._view(state, counters.generation, fields)
         return state
+
+    def _left_on_disk(
+        self, segments: Sequence[IndexedPart], sealed: int, transaction: Any
+    ) -> list[IndexedPart]:
+        """Rows that no segment has, when they are too many for memory (a collection of an older version, or
+        one whose segments were given up): searched in their records until they are sealed."""
+        unsealed = self.rows.counters(transaction).entities - sum(part.row.entities for part in segments)
+        if unsealed * self.row_bytes <= UNSEALED_BYTES:
+            return []
+        numbers = np.fromiter(self.rows.numbers(transaction, sealed + 1), np.int64)
+        some = np.array_split(numbers, -(-unsealed // UNSEALED_ROWS_A_SEGMENT))
+        covered = [(int(each[0]), int(each[-1])) for each in some if len(each)]
+        return [
+            scanned(SegmentRow(NOT_LISTED - place, first, last, 0, 0, (), {}, {}), self.records)
+            for place, (first, last) in enumerate(covered)
+        ]
 
     def _take_in(self, state: _State, numbers: NDArray[np.int64], transaction: Any) -> None:
         """Images in the range of a segment that does not have them: left out when it was built because their

@@ -10,18 +10,20 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from regionsearch.collection.inner_products import load_faiss
 from regionsearch.collection.records import IndexWish
-from regionsearch.collection.segments.building import BuiltIndex, Pace, build_index
+from regionsearch.collection.segments.building import BuiltIndex, Pace, build_index, centroids_of
 from regionsearch.collection.segments.entity_columns import EntityColumns
 from regionsearch.collection.segments.fresh_rows import FreshPart
 from regionsearch.collection.segments.manifest import SegmentRow
 from regionsearch.collection.segments.record_vectors import RecordVectors
 from regionsearch.collection.segments.rows_file import NAME, SegmentRows, write_rows
-from regionsearch.collection.segments.segment import ENTITIES_FILE, IMAGES_FILE
+from regionsearch.collection.segments.segment import ENTITIES_FILE, IMAGES_FILE, SegmentPart
 from regionsearch.collection.segments.segment_files import SegmentFiles
 from regionsearch.collection.segments.vector_sources import FreshSource, RecordSource
 from regionsearch.collection.segments.view import Arm, Part
 from regionsearch.collection.steps import reached
+from regionsearch.errors import StorageFull
 
 Purpose = Literal["seal", "merge", "compact"]
 _SHARE_OF_ENTITIES = 0.85
@@ -72,7 +74,11 @@ def write_segment(
         built, damaged, sums = _written(files, number, parts, rows, records, wish, pace)
         if not damaged:
             reached(_step(purpose, "files written"))
-            files.keep(number)
+            try:
+                files.keep(number)
+            except BaseException:
+                files.remove([number])
+                raise
             reached(_step(purpose, "files synced"))
             counts = len(rows.image_numbers), len(rows.entities)
             parameters = built["entities"].parameters, built["images"].parameters
@@ -105,8 +111,11 @@ def _written(
             else:
                 counts = np.diff(rows.starts)
                 source = RecordSource(records, arm, rows.image_numbers, counts, pace.rest)
+            starts = [] if in_memory is not None else [_centroids(files, part, name) for part in parts]
+            start = max((each for each in starts if each is not None), key=len, default=None)
             share = (0.0, _SHARE_OF_ENTITIES) if arm == "entities" else (_SHARE_OF_ENTITIES, 1.0)
-            built[arm] = build_index(folder / name, source, wish, _Share(pace, share))
+            built[arm] = build_index(folder / name, source, wish, _Share(pace, share), start=start)
+            _read_whole(folder / name)
             if isinstance(source, RecordSource) and source.damaged:
                 for each, error in source.damaged.items():
                     _log.error("image number %d is left out of its index segment: %s", each, error.message)
@@ -114,6 +123,21 @@ def _written(
                 return
 
     return built, damaged, files.write(number, build)
+
+
+def _centroids(files: SegmentFiles, part: Part, name: str) -> NDArray[np.float32] | None:
+    """Those of a segment that is merged: the new one's are found sooner from there."""
+    return centroids_of(files.folder(part.row.number) / name) if isinstance(part, SegmentPart) else None
+
+
+def _read_whole(path: Path) -> None:
+    """Reads an index once more: FAISS does not say when the last bytes of a file did not fit on the disk.
+    Raises StorageFull."""
+    faiss = load_faiss()
+    try:
+        faiss.read_index(str(path))
+    except RuntimeError as error:
+        raise StorageFull(f"'{path}' was cut while it was written: {error}") from error
 
 
 def _without(rows: SegmentRows, numbers: set[int]) -> SegmentRows:
@@ -136,8 +160,3 @@ class _Share:
     def breathe(self, done: float) -> None:
         first, last = self._share
         self._pace.breathe(first + (last - first) * done)
-
-
-def first_and_last(numbers: NDArray[np.int64]) -> tuple[int, int]:
-    """Of ascending image numbers."""
-    return int(numbers[0]), int(numbers[-1])

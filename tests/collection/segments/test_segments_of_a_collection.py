@@ -10,15 +10,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from stored_images import DIMENSION, record, spec, unit_vectors
 
-from regionsearch.collection import Collection, DataDirectory, ImageRecord, steps
+from regionsearch.collection import Collection, DataDirectory, ImageRecord, search_arms, steps
+from regionsearch.collection.segments import rewriting
+from regionsearch.collection.segments.building import build_index
 from regionsearch.collection.segments.upkeep import UpkeepSettings
-from regionsearch.errors import Cancelled, DataLoss, ReadOnly
+from regionsearch.errors import Cancelled, DataLoss, ReadOnly, StorageFull
 
 SMALL = UpkeepSettings.small()
 BY_HAND = UpkeepSettings.small(background=False)
@@ -457,6 +460,59 @@ def test_a_filter_finds_every_allowed_row_and_no_other(
 class _Allowed:
     def __init__(self, view: object, rows: tuple[NDArray[np.bool_], ...], images: object) -> None:
         self.view, self.rows, self.images = view, rows, images
+
+
+def test_rows_too_many_for_memory_are_searched_in_their_records_until_they_are_sealed(
+    tmp_path: Path, random: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    oracle = Oracle(random)
+    with DataDirectory(tmp_path / "data", "write", upkeep=BY_HAND) as directory:
+        collection = directory.create_collection(spec())
+        oracle.upsert(collection, [f"a {each}" for each in range(10)])
+        collection.seal()
+        oracle.upsert(collection, [f"b {each}" for each in range(40)])
+    monkeypatch.setattr(search_arms, "UNSEALED_BYTES", 1_000)
+    monkeypatch.setattr(search_arms, "UNSEALED_ROWS_A_SEGMENT", 50)
+    with DataDirectory(tmp_path / "data", "write", upkeep=BY_HAND) as directory:
+        collection = directory.collection("photos")
+        oracle.assert_found(collection)
+        assert not len(collection._arms.current().parts[-1].live)
+        assert collection.stats.fresh_rows == 40 + sum(
+            len(each.entities) for image_id, (_, each) in oracle.images.items() if image_id[0] == "b"
+        )
+        oracle.upsert(collection, ["b 3", "c"])
+        oracle.delete(collection, ["b 5"])
+        oracle.assert_found(collection, 1000)
+        collection.seal()
+        oracle.assert_found(collection, 1000)
+        assert collection.stats.fresh_rows == 0
+    with DataDirectory(tmp_path / "data", "read") as directory:
+        oracle.assert_found(directory.collection("photos"), 1000)
+        assert directory.collection("photos").stats.fresh_rows == 0
+
+
+def test_a_segment_of_which_the_disk_kept_less_is_never_published(
+    directory: DataDirectory, random: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAISS says nothing when closing a file fails."""
+    collection = directory.create_collection(spec())
+    oracle = Oracle(random)
+    oracle.upsert(collection, [f"{each}" for each in range(20)])
+
+    def cut(path: Path, *given: Any, **named: Any) -> Any:
+        built = build_index(path, *given, **named)
+        with path.open("r+b") as file:
+            file.truncate(path.stat().st_size - 1)
+        return built
+
+    monkeypatch.setattr(rewriting, "build_index", cut)
+    with pytest.raises(StorageFull, match="cut"):
+        collection.seal()
+    oracle.assert_found(collection)
+    assert (collection.stats.segments, segment_files(directory.path)) == ((), [])
+    monkeypatch.undo()
+    collection.seal()
+    oracle.assert_found(collection)
 
 
 def test_only_the_writer_seals(tmp_path: Path, random: np.random.Generator) -> None:
