@@ -112,10 +112,10 @@ def measure(folder: Path, images: int, entities: int, dimension: int) -> dict[st
         purged, steps["purge one image, tar rewritten"] = measured(
             lambda: purge(directory, "photos", ["0000007.jpg"], snapshots=[taken["tar"]])
         )
-        _, steps["of that, compacting again"] = measured(
+        _, steps["compact alone, after a deletion"] = measured(
             lambda: (collection.delete(["0000008.jpg"]), collection.compact())
         )
-        _, steps["of that, scrubbing again"] = measured(lambda: scrub(directory.environment))
+        _, steps["scrub alone"] = measured(lambda: scrub(directory.environment))
         _, steps["purge another, no snapshot"] = measured(lambda: purge(directory, "photos", ["0000009.jpg"]))
     return {
         "images": images,
