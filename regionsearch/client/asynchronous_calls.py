@@ -18,6 +18,7 @@ from regionsearch.client.channel import (
 )
 from regionsearch.client.failures import error_from
 from regionsearch.client.plain_values import seconds_of
+from regionsearch.client.records import BATCH_BYTES
 from regionsearch.client.remembering import Remembering
 
 
@@ -33,6 +34,7 @@ class AsyncCalls:
     ) -> None:
         self.address = address
         self._timeout = seconds_of(timeout)
+        self._record_bytes = min(BATCH_BYTES, max_message_bytes // 2)
         self._channel = grpc.aio.insecure_channel(address, options=channel_options(max_message_bytes))
         self._stubs = Stubs(self._channel)
         # grpc.aio loses the status of a stream that the server ends while a message is being written

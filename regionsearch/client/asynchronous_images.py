@@ -87,7 +87,14 @@ class AsyncImageCalls(AsyncCalls):
         timeout: of a batch. Raises InvalidRecord, InvalidRegion or InvalidImage, naming the record and its
         field, and VersionMismatch; batches before the one that was refused stay stored.
         """
-        batches = record_messages(collection, records, idempotency_key, durability, repeat_name=True)
+        batches = record_messages(
+            collection,
+            records,
+            idempotency_key,
+            durability,
+            repeat_name=True,
+            most_bytes=self._record_bytes,
+        )
         answers = []
         # As with pictures: making the messages takes a while.
         while (batch := await asyncio.to_thread(next, batches, None)) is not None:
@@ -107,7 +114,11 @@ class AsyncImageCalls(AsyncCalls):
         timeout: of the whole stream; None waits for ever. Raises what `upsert_records` does; the error's
         `metadata["stored_messages"]` counts the batches before it.
         """
-        messages = Remembering(record_messages(collection, records, "", durability, repeat_name=False))
+        messages = Remembering(
+            record_messages(
+                collection, records, "", durability, repeat_name=False, most_bytes=self._record_bytes
+            )
+        )
         response = await self._send(self._stream_stubs.images.UpsertRecordStream, messages, timeout)
         return responses.record_stream_report(response)
 

@@ -84,7 +84,14 @@ class ImageCalls(BlockingCalls):
         timeout: of a batch. Raises InvalidRecord, InvalidRegion or InvalidImage, naming the record and its
         field, and VersionMismatch; batches before the one that was refused stay stored.
         """
-        batches = record_messages(collection, records, idempotency_key, durability, repeat_name=True)
+        batches = record_messages(
+            collection,
+            records,
+            idempotency_key,
+            durability,
+            repeat_name=True,
+            most_bytes=self._record_bytes,
+        )
         return responses.records_report(
             self._call(self._stubs.images.UpsertRecords, batch, timeout) for batch in batches
         )
@@ -102,7 +109,11 @@ class ImageCalls(BlockingCalls):
         timeout: of the whole stream; None waits for ever. Raises what `upsert_records` does; the error's
         `metadata["stored_messages"]` counts the batches before it.
         """
-        messages = Remembering(record_messages(collection, records, "", durability, repeat_name=False))
+        messages = Remembering(
+            record_messages(
+                collection, records, "", durability, repeat_name=False, most_bytes=self._record_bytes
+            )
+        )
         response = self._send(self._stubs.images.UpsertRecordStream, messages, timeout)
         return responses.record_stream_report(response)
 

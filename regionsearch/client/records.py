@@ -22,7 +22,7 @@ from regionsearch.v1 import images_pb2, types_pb2
 BATCH_RECORDS = 256
 """Of one message, and so of one transaction: some 2,000 entities are enough that syncing costs little."""
 BATCH_BYTES = 8 * 1024 * 1024
-"""Of one message, unless a single record is larger."""
+"""Of one message, unless a single record is larger, or the client sends only smaller ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +64,10 @@ def record_messages(
     durability: Durability,
     *,
     repeat_name: bool,
+    most_bytes: int = BATCH_BYTES,
 ) -> Iterator[images_pb2.UpsertRecordsRequest]:
-    """Messages of at most 256 records and, with more than one, 8 MiB. The key of each tells it from the
-    others.
+    """Messages of at most 256 records and, with more than one, `most_bytes`. The key of each tells it from
+    the others.
 
     repeat_name: whether the collection is named in each, or in the first alone, as a stream needs it.
     """
@@ -88,7 +89,7 @@ def record_messages(
         with at_field(f"records[{place}]"):
             upload = record_message(record)
         size = upload.ByteSize()
-        if batch and (len(batch) == BATCH_RECORDS or held + size > BATCH_BYTES):
+        if batch and (len(batch) == BATCH_RECORDS or held + size > most_bytes):
             yield message()
             number += 1
             batch, held = [], 0

@@ -10,26 +10,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regionsearch.client import Record
-from regionsearch.client.records import BATCH_BYTES, BATCH_RECORDS, record_message, record_messages
+from regionsearch.client.records import BATCH_RECORDS, record_message, record_messages
 from regionsearch.errors import InvalidRecord, InvalidRegion, InvalidRequest, RegionSearchError
 from regionsearch.regions import Mask
 from regionsearch.v1 import types_pb2
+
+MOST = 2_000
+"""Bytes of a message."""
 
 
 def record(number: int, bytes_more: int = 0) -> Record:
     return Record(str(number), np.ones(4), 10, 10, payload={"x": "y" * bytes_more})
 
 
-@given(st.lists(st.sampled_from([0, 0, 0, 50_000, BATCH_BYTES // 3, BATCH_BYTES + 1]), max_size=12))
+@given(st.lists(st.sampled_from([0, 0, 0, 300, MOST // 3, MOST + 1]), max_size=12))
 def test_messages_hold_all_records_in_order_and_no_more_bytes_than_they_may(sizes: list[int]) -> None:
     records = [record(number, size) for number, size in enumerate(sizes)]
-    messages = list(record_messages("c", records, "key", "buffered", repeat_name=False))
+    messages = list(record_messages("c", records, "key", "buffered", repeat_name=False, most_bytes=MOST))
     assert [each.image_id for message in messages for each in message.records] == [
         str(number) for number in range(len(sizes))
     ]
     for message in messages:
         held = sum(each.ByteSize() for each in message.records)
-        assert held <= BATCH_BYTES or len(message.records) == 1
+        assert held <= MOST or len(message.records) == 1
         assert message.durability == types_pb2.DURABILITY_BUFFERED
     keys = [message.idempotency_key for message in messages]
     assert keys[:2] == ["key", "key/1"][: len(keys)]
