@@ -113,14 +113,18 @@ def live_rows(data: bytes | bytearray) -> dict[tuple[str, bytes], tuple[int, int
     """Where the values of all rows lie in LMDB's file: (sub-database, key) to (offset, bytes)."""
     view = memoryview(data)
     pages = CatalogPages(view, current_meta(view), lambda fault: None)
-    start = np.frombuffer(view, np.uint8).__array_interface__["data"][0]
     found = {}
     for name, tree in pages.sub_databases().items():
         for key, value in pages.rows(name, tree):
             if len(value):
-                at = np.frombuffer(value, np.uint8).__array_interface__["data"][0]
-                found[name, key] = (at - start, len(value))
+                found[name, key] = (offset(value, view), len(value))
     return found
+
+
+def offset(part: memoryview, whole: memoryview) -> int:
+    """Where a view begins in another, in bytes."""
+    places = [np.frombuffer(view, np.uint8).__array_interface__["data"][0] for view in (part, whole)]
+    return int(places[0] - places[1])
 
 
 def flip(path: Path, at: int, bit: int = 0) -> None:

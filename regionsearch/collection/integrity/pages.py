@@ -25,6 +25,8 @@ NO_PAGE = (1 << 64) - 1
 _BRANCH, _LEAF, _OVERFLOW, _META = 1, 2, 4, 8
 _BIG, _SUB = 1, 2
 _INTEGER_KEYS = 8
+_KIND_OF_TREE = 0x7F
+"""Of a tree's flags; LMDB keeps some of how the file was opened beside those of the free pages."""
 _HEADER_BYTES = 16
 _MOST_LEVELS = 32
 _FREES_FROM = 3
@@ -110,7 +112,7 @@ def read_meta(data: memoryview, page: int, page_size: int) -> Meta:
     stored_size = struct.unpack_from("<I", data, at)[0]
     free, main = Tree.read(data, at), Tree.read(data, at + _TREE.size)
     last_page, transaction = _META_TAIL.unpack_from(data, at + 2 * _TREE.size)
-    if stored_size != page_size or free.flags != _INTEGER_KEYS or main.flags != 0:
+    if stored_size != page_size or free.flags & _KIND_OF_TREE != _INTEGER_KEYS or main.flags != 0:
         raise PageError(f"meta page {page} names another page size or kind of tree")
     if last_page < META_PAGES - 1:
         raise PageError(f"meta page {page} says that the file ends before its trees")

@@ -45,7 +45,7 @@ from regionsearch.errors import DataLoss
 _COLLECTION = struct.Struct(">I")
 _PREFIX_BYTES = 4
 _NEXT_COLLECTION = b"next_collection"
-_NEW_DATA = DATA + ".new"
+_NEW = "new"
 _COPIED_ROWS = 2_000
 
 
@@ -93,7 +93,7 @@ def repair(
 
 def _mend_files(path: Path, examined: Examination) -> None:
     """What must be in order before LMDB opens the catalog for writing."""
-    (path / CATALOG / _NEW_DATA).unlink(missing_ok=True)
+    shutil.rmtree(path / CATALOG / _NEW, ignore_errors=True)
     if examined.lost_pages or any(problem.stops for problem in examined.problems if _is_of_pages(problem)):
         _copy_rows(path / CATALOG)
     try:
@@ -111,7 +111,8 @@ def _is_of_pages(problem: Problem) -> bool:
 
 def _copy_rows(catalog: Path) -> None:
     """Writes all rows into a new file, without the list of free pages, which takes the place of the old."""
-    new = catalog / _NEW_DATA
+    new = catalog / _NEW
+    new.mkdir()
     with (
         lmdb.open(
             os.fspath(catalog),
@@ -122,7 +123,6 @@ def _copy_rows(catalog: Path) -> None:
         ) as old,
         lmdb.open(
             os.fspath(new),
-            subdir=False,
             lock=False,
             max_dbs=len(SUB_DATABASES),
             map_size=DEFAULT_MAP_SIZE,
@@ -141,7 +141,8 @@ def _copy_rows(catalog: Path) -> None:
                             if not found:
                                 break
         copy.sync(True)
-    new.replace(catalog / DATA)
+    (new / DATA).replace(catalog / DATA)
+    new.rmdir()
     sync_folder(catalog)
 
 

@@ -1,0 +1,294 @@
+"""`verify` names every kind of damage with what mends it; `repair` mends what is derived."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from damaged_stores import BY_HAND, answers, copy_of, damage_row, flip, live_rows, make_store, offset
+from stored_images import record, spec
+
+from regionsearch.collection import DataDirectory
+from regionsearch.collection.catalog import CollectionRows, mark_dropped
+from regionsearch.collection.integrity import VerifyReport, repair, verify
+from regionsearch.collection.integrity.clean_stop import CLEAN_STOP
+from regionsearch.collection.integrity.pages import CatalogPages, current_meta
+from regionsearch.collection.row_seals import open_value, seal_value
+from regionsearch.collection.spec_rows import delete_spec
+from regionsearch.errors import Cancelled, DataDirectoryInUse, NotADataDirectory
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("made") / "store"
+    make_store(path)
+    return path
+
+
+@pytest.fixture
+def store(made: Path, tmp_path: Path) -> Path:
+    return copy_of(made, tmp_path / "store")
+
+
+def told(store: Path) -> dict[str, Any]:
+    raised: list[str] = []
+    with DataDirectory(store, "read") as directory:
+        seen = answers(directory, raised=raised)
+    assert raised == []
+    return seen
+
+
+def kinds(report: VerifyReport) -> set[str]:
+    return {problem.repair for problem in report.problems}
+
+
+def test_a_sound_store_has_no_problems(store: Path) -> None:
+    progress: list[float] = []
+    report = verify(store, progress=progress.append)
+    assert report.problems == ()
+    assert report.images == told(store)["photos"][0] + told(store)["plain"][0]
+    assert report.fill is not None
+    assert 0 < report.fill < 1
+    assert progress == sorted(progress)
+    assert progress[-1] == 1.0
+    assert verify(store, thorough=False).ok
+    assert repair(store).mended == ()
+    assert verify(store).ok
+
+
+@pytest.mark.parametrize(
+    ("database", "which"),
+    [
+        *[("ids", 2), ("hashes", 5), ("counters", 0), ("counters", 1), ("dropped", 0)],
+        *[("idempotency", 1), ("fields", 0), ("fields", 1), ("segments", 0), ("segments", 1)],
+    ],
+)
+def test_damaged_rows_that_are_derived_are_made_again(
+    made: Path, store: Path, database: str, which: int
+) -> None:
+    if database == "dropped":
+        half_dropped(store)
+    before = told(store)
+    damage_row(store, database, which)
+    report = verify(store)
+    assert any(f"'{database}'" in problem.where for problem in report.problems)
+    assert kinds(report) == {"repair"}
+    mended = repair(store)
+    assert mended.problems == ()
+    assert mended.mended != ()
+    after = told(store)
+    for name in ("photos", "plain"):  # similarities of segments are exact, so they may be gone
+        assert after[name] == before[name]
+    assert after == before
+    with DataDirectory(store, "write", upkeep=BY_HAND) as directory:
+        directory.collection("photos").seal()
+        directory.collection("photos").upsert([record(np.random.default_rng(1), "late")])
+    assert verify(store).problems == ()
+
+
+def half_dropped(store: Path) -> None:
+    """As a crash between the two halves of dropping a collection leaves it."""
+    with DataDirectory(store, "write", upkeep=BY_HAND) as directory:
+        gone = directory.create_collection(spec("gone"))
+        gone.upsert([record(np.random.default_rng(0), "g")])
+        environment = directory.environment
+        with environment.transaction(write=True) as transaction:
+            delete_spec(environment, transaction, "gone")
+            mark_dropped(environment, transaction, gone.number)
+
+
+def test_a_damaged_background_or_alias_is_taken_out(store: Path) -> None:
+    damage_row(store, "backgrounds")
+    damage_row(store, "aliases")
+    assert kinds(verify(store)) == {"repair"}
+    assert repair(store).ok
+    with DataDirectory(store, "read") as directory:
+        assert directory.aliases() == {}
+        assert directory.collection("photos").background() is None
+
+
+@pytest.mark.parametrize(("database", "lost"), [("records", 1), ("pixels", 0)])
+def test_what_cannot_be_rebuilt_is_dropped_only_when_asked(store: Path, database: str, lost: int) -> None:
+    key = damage_row(store, database, which=4, at=130 if database == "records" else 3)
+    number = struct.unpack(">Q", key[4:])[0]
+    report = verify(store)
+    assert [problem.repair for problem in report.problems] == ["drop"]
+    assert f"image number {number} of collection 'photos'" in report.problems[0].where
+    assert repair(store).problems == report.problems
+    before = len([key for key in live_rows((store / "catalog" / "data.mdb").read_bytes()) if key[0] == "ids"])
+    after = repair(store, drop_damaged=True)
+    assert after.problems == ()
+    assert set(after.mended) >= set(report.problems)
+    rows = live_rows((store / "catalog" / "data.mdb").read_bytes())
+    assert len([key for key in rows if key[0] == "ids"]) == before - lost
+    assert (database, key) not in rows
+
+
+def test_a_damaged_name_of_a_collection_is_left_for_a_snapshot(store: Path) -> None:
+    damage_row(store, "collections")
+    before = (store / "catalog" / "data.mdb").read_bytes()
+    report = repair(store, drop_damaged=True)
+    assert [(problem.repair, problem.stops) for problem in report.problems] == [("restore", True)]
+    assert (store / "catalog" / "data.mdb").read_bytes() == before
+
+
+def test_a_damaged_list_of_free_pages_is_made_again(store: Path) -> None:
+    """Nothing is lost yet, but the next write would use a page that holds images."""
+    before = told(store)
+    data = store / "catalog" / "data.mdb"
+    raw = data.read_bytes()
+    view = memoryview(raw)
+    meta = current_meta(view)
+    pages = CatalogPages(view, meta, lambda fault: None)
+    _, value, _ = next(iter(pages._nodes("free", meta.free, 1)))
+    at = offset(value, view)
+    used = next(iter(live_rows(raw).values()))[0] // 4096
+    data.write_bytes(raw[: at + 8] + struct.pack("<Q", used) + raw[at + 16 :])
+    report = verify(store)
+    assert {(problem.where, problem.repair, problem.stops) for problem in report.problems} >= {
+        ("catalog/data.mdb", "repair", True)
+    }
+    assert repair(store).ok
+    assert told(store) == before
+    with DataDirectory(store, "write", upkeep=BY_HAND) as directory:
+        for number in range(30):
+            directory.collection("plain").upsert([record(np.random.default_rng(number), f"n{number}")])
+    assert verify(store).ok
+
+
+def test_counters_ids_and_columns_that_disagree_with_the_records_are_noticed(store: Path) -> None:
+    """Each row by itself is whole, as a mistake of this program, not of the disk, would leave it."""
+    before = told(store)
+    with DataDirectory(store, "write", upkeep=BY_HAND) as directory:
+        environment = directory.environment
+        photos = directory.collection("photos")
+        rows = CollectionRows(environment, "photos", photos.number)
+        with environment.transaction(write=True) as transaction:
+            ids = environment.database("ids")
+            fields = environment.database("fields")
+            hashes = environment.database("hashes")
+            prefix = struct.pack(">I", photos.number)
+            value = bytes(open_value("ids", prefix + b"002", transaction.get(prefix + b"002", db=ids)))
+            transaction.put(
+                prefix + b"002", seal_value("ids", prefix + b"002", value[:8] + b"\x09" + value[9:]), db=ids
+            )
+            stale = prefix + bytes(32) + bytes(8)
+            transaction.put(stale, seal_value("hashes", stale, b""), db=hashes)
+            with transaction.cursor(db=fields) as cursor:
+                cursor.set_range(prefix + b"\x01")
+                block = bytes(cursor.key())
+            transaction.delete(block, db=fields)
+            counters = rows.counters(transaction)
+            rows.put_counters(transaction, replace(counters, entities=counters.entities + 5))
+    found = {problem.what.split(";")[0][:30] for problem in verify(store).problems}
+    assert any("entities" in what for what in found)
+    assert any("its row in 'ids'" in what for what in found)
+    assert any("'hashes' does not agree" in what for what in found)
+    assert any("its column differs" in what for what in found)
+    assert repair(store).ok
+    assert told(store) == before
+
+
+def test_missing_and_damaged_files_of_segments_are_named_and_removed(store: Path) -> None:
+    before = told(store)
+    files = sorted((store / "segments").rglob("*.faiss"))
+    flip(files[0], files[0].stat().st_size // 2)
+    (store / "segments" / "1" / "77").mkdir()
+    (store / "segments" / "99").mkdir()
+    report = verify(store)
+    assert kinds(report) == {"repair"}
+    assert len(report.problems) == 3
+    repair(store)
+    assert not (store / "segments" / "99").exists()
+    with DataDirectory(store, "write", upkeep=BY_HAND) as directory:
+        directory.collection("photos").compact()
+    assert verify(store).problems == ()
+    after = told(store)
+    assert {what: after[what] for what in before if "payload" in what} == {
+        what: before[what] for what in before if "payload" in what
+    }
+
+
+def test_a_damaged_marker_is_written_again(store: Path) -> None:
+    before = told(store)
+    (store / "regionsearch.json").write_text("{")
+    report = verify(store)
+    assert [(problem.where, problem.repair) for problem in report.problems] == [
+        ("regionsearch.json", "repair")
+    ]
+    assert repair(store).ok
+    assert told(store) == before
+
+
+def test_the_state_that_is_there_is_taken_after_the_catalog_was_exchanged(made: Path, store: Path) -> None:
+    with DataDirectory(store, "write", upkeep=BY_HAND) as directory:
+        directory.collection("plain").delete(["p1"])
+    shutil.copy(made / "catalog" / "data.mdb", store / "catalog" / "data.mdb")
+    report = verify(store)
+    assert "was closed at transaction" in report.problems[0].what
+    assert repair(store).ok
+    assert told(store) == told(made)
+
+
+def test_verify_runs_beside_a_writer_and_repair_does_not(store: Path) -> None:
+    with DataDirectory(store, "write", upkeep=BY_HAND) as directory:
+        photos = directory.collection("photos")
+        stop = threading.Event()
+
+        def write() -> None:
+            random = np.random.default_rng(5)
+            while not stop.is_set():
+                photos.upsert([record(random, f"{number:03}") for number in random.integers(60, size=3)])
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            for _ in range(3):
+                assert verify(store).problems == ()
+            with pytest.raises(DataDirectoryInUse):
+                repair(store)
+        finally:
+            stop.set()
+            writer.join()
+    assert verify(store).problems == ()
+
+
+def test_verify_can_be_cancelled_and_refuses_what_is_no_data_directory(store: Path, tmp_path: Path) -> None:
+    def check() -> None:
+        raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        verify(store, check=check)
+    (tmp_path / "else").mkdir()
+    for path in (tmp_path / "else", tmp_path / "nothing"):
+        with pytest.raises(NotADataDirectory):
+            verify(path)
+
+
+def test_the_command_prints_json_and_exits_with_1_when_there_are_problems(store: Path) -> None:
+    def run(*words: str) -> tuple[int, dict[str, Any]]:
+        done = subprocess.run(
+            [sys.executable, "-m", "regionsearch", "verify", "--data", str(store), "--json", *words],
+            capture_output=True,
+            text=True,
+        )
+        return done.returncode, json.loads(done.stdout)
+
+    status, report = run()
+    assert (status, report["ok"], report["problems"]) == (0, True, [])
+    damage_row(store, "hashes")
+    (store / CLEAN_STOP).unlink()
+    status, report = run("--quick")
+    assert (status, report["ok"]) == (1, False)
+    assert set(report["problems"][0]) == {"what", "where", "costs", "repair"}
+    status, report = run("--repair")
+    assert (status, report["ok"], len(report["mended"])) == (0, True, 1)
