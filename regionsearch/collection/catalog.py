@@ -21,14 +21,8 @@ from typing import Any
 
 from regionsearch.collection.environment import Environment
 from regionsearch.collection.index import MAX_IMAGE_NUMBER
-from regionsearch.collection.record_layout import (
-    Buffer,
-    EncodedRecord,
-    Header,
-    format_time,
-    verify,
-    with_payload,
-)
+from regionsearch.collection.record_encoding import EncodedRecord, with_payload
+from regionsearch.collection.record_layout import Buffer, Header, format_time, verify
 from regionsearch.collection.records import MAX_IMAGE_ID_BYTES, ImageListing
 from regionsearch.collection.row_seals import SEAL_BYTES, open_value, seal_value
 from regionsearch.errors import CollectionNotFound, DataLoss, StorageFull

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,6 @@ from regionsearch.collection.export import Export, ExportedPart, export
 from regionsearch.collection.fields.declaring import Declaring, resume
 from regionsearch.collection.fields.filtering import Filtering
 from regionsearch.collection.fields.matching import MatchCount, Matching
-from regionsearch.collection.fill_level import fill_warning
 from regionsearch.collection.group_commit import GroupCommit
 from regionsearch.collection.index import image_numbers, ordinals
 from regionsearch.collection.listing import CollectionListing
@@ -37,6 +37,7 @@ from regionsearch.collection.records import (
 from regionsearch.collection.replaced_images import ReplacedImages
 from regionsearch.collection.search_arms import SearchArms
 from regionsearch.collection.segments.upkeep import Upkeep
+from regionsearch.collection.statistics import collection_stats
 from regionsearch.collection.updating import updated_spec
 from regionsearch.collection.validation import check_durability, check_query_vector
 from regionsearch.collection.writes import CollectionWrites
@@ -71,6 +72,9 @@ class Collection:
         replaced = ReplacedImages()
         self._listing = CollectionListing(environment, self._rows, self._arms, self._filtering)
         self._reads = CollectionReads(environment, self._rows, spec, replaced)
+        self._export = functools.partial(
+            export, environment, self._rows, self._arms, writer, self._filtering, self._reads.decoded
+        )
         self._writes = CollectionWrites(environment, self._rows, spec, writer, self._arms, replaced)
 
     @property
@@ -89,27 +93,9 @@ class Collection:
 
     @property
     def stats(self) -> CollectionStats:
-        with self._environment.transaction() as transaction:
-            counters = self._rows.counters(transaction)
-        segments, fresh_rows, deleted_rows = self._arms.segment_stats()
-        fill = self._environment.fill()
+        """As of the last commit."""
         failed = self._writes.failed_buffered_writes()
-        warnings = [fill_warning(self._environment, fill)]
-        warnings.append(f"{failed:,} buffered writes failed after being acknowledged" if failed else "")
-        warnings.extend(str(problem) for problem in self._environment.damaged)
-        return CollectionStats(
-            name=self._spec.name,
-            images=counters.images,
-            entities=counters.entities,
-            dimension=self._spec.embedder.dimension,
-            bytes=counters.stored_bytes,
-            generation=counters.generation,
-            fill=fill,
-            segments=segments,
-            fresh_rows=fresh_rows,
-            deleted_rows=deleted_rows,
-            warnings=tuple(warning for warning in warnings if warning),
-        )
+        return collection_stats(self._environment, self._rows, self._spec, self._arms, failed)
 
     def update(
         self,
@@ -227,12 +213,7 @@ class Collection:
         """
         check_durability(durability, conditional=False)
         return delete_matching(
-            self._writes,
-            self._filtering.matching,
-            where,
-            idempotency_key=idempotency_key,
-            progress=progress,
-            check=check,
+            self._writes, self._filtering.matching, where, idempotency_key, progress=progress, check=check
         )
 
     def flush(self) -> None:
@@ -309,17 +290,7 @@ class Collection:
         Close it, or use it as a context manager, unless it is read to its end.
         Raises InvalidFilter, InvalidRequest; when read, DataLoss (a damaged record), FailedPrecondition.
         """
-        return export(
-            self._environment,
-            self._rows,
-            self._arms,
-            self._writes.writer_or_none,
-            self._filtering,
-            self._reads.decoded,
-            where,
-            parts,
-            growth_limit,
-        )
+        return self._export(where, parts, growth_limit)
 
     def image_ids(self) -> Iterable[str]:
         """All ids in their order, read in pages of 1,000, so that no transaction stays open meanwhile."""

@@ -19,8 +19,8 @@ def delete_matching(
     writes: CollectionWrites,
     matching: Callable[[str], Matching],
     where: str,
-    *,
     idempotency_key: str,
+    *,
     progress: Callable[[float], None] | None,
     check: Callable[[], None] | None,
 ) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from regionsearch.collection.record_layout import EncodedRecord, encode_record
+from regionsearch.collection.record_encoding import EncodedRecord, encode_record
 from regionsearch.collection.records import CollectionSpec, ImageRecord
 from regionsearch.collection.segments.entity_columns import NO_LABEL, EntityColumns
 from regionsearch.collection.validation import (

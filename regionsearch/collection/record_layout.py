@@ -16,8 +16,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -34,22 +33,19 @@ RECORD_FORMAT = 2
 _FORMAT_1 = 1
 _LAYOUT = struct.Struct("<H")
 _LAYOUT_AT = 12
-_PREFIX = struct.Struct("<4sI")
+PREFIX = struct.Struct("<4sI")
 _REST = struct.Struct("<IHHQQqIIII32sIIIIII")
 # Of the same bytes: width, height, entities, dimension, bytes of id and of labels.
 _CANDIDATE = struct.Struct("<IIII32xII")
 _CANDIDATE_AT = 40
-HEADER_BYTES = _PREFIX.size + _REST.size
+HEADER_BYTES = PREFIX.size + _REST.size
 assert HEADER_BYTES == 112
 _HAS_HASH = 1
-_SOURCES: tuple[str | None, ...] = (None, "given", "predicted")
-_LONG_RUN = 0xFFFF
+SOURCES: tuple[str | None, ...] = (None, "given", "predicted")
+LONG_RUN = 0xFFFF
+"""Stands among the runs, which are u16, for one of so many pixels or more; those follow as u32."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-_SOURCE_CODES = {source: code for code, source in enumerate(_SOURCES)}
-# Number, version and time of a header, which are known last.
-_NUMBERS = struct.Struct("<QQq")
-_NUMBERS_AT = 16
 
 Buffer = bytes | memoryview
 
@@ -109,7 +105,7 @@ class Header:
             self.long_runs,
             0,
         )
-        return _PREFIX.pack(MAGIC, zlib.crc32(rest, zlib.crc32(key))) + rest
+        return PREFIX.pack(MAGIC, zlib.crc32(rest, zlib.crc32(key))) + rest
 
 
 def read_header(value: Buffer, key: Buffer) -> Header:
@@ -119,7 +115,7 @@ def read_header(value: Buffer, key: Buffer) -> Header:
         raise DataLoss(f"a record of {len(value)} bytes is shorter than its header")
     _check_header(value, key)
     body, layout, flags, number, version, updated, width, height, entities, dimension, digest, *sizes, _ = (
-        _REST.unpack_from(value, _PREFIX.size)
+        _REST.unpack_from(value, PREFIX.size)
     )
     if layout != RECORD_FORMAT:
         raise UnsupportedFormat(f"a record has layout {layout}; this version reads {RECORD_FORMAT}")
@@ -152,16 +148,16 @@ def bound_to_key(value: Buffer, key: Buffer) -> bytes:
     """
     if len(value) < HEADER_BYTES:
         raise DataLoss(f"a record of {len(value)} bytes is shorter than its header")
-    rest = bytearray(value[_PREFIX.size : HEADER_BYTES])
-    magic, checksum = _PREFIX.unpack_from(value)
+    rest = bytearray(value[PREFIX.size : HEADER_BYTES])
+    magic, checksum = PREFIX.unpack_from(value)
     (layout,) = _LAYOUT.unpack_from(value, _LAYOUT_AT)
     if layout == RECORD_FORMAT:
         verify(value, key)
         return bytes(value)
     if magic != MAGIC or layout != _FORMAT_1 or zlib.crc32(rest) != checksum:
         raise DataLoss("a record's header does not match its checksum")
-    _LAYOUT.pack_into(rest, _LAYOUT_AT - _PREFIX.size, RECORD_FORMAT)
-    bound = b"".join((_PREFIX.pack(MAGIC, zlib.crc32(rest, zlib.crc32(key))), rest, value[HEADER_BYTES:]))
+    _LAYOUT.pack_into(rest, _LAYOUT_AT - PREFIX.size, RECORD_FORMAT)
+    bound = b"".join((PREFIX.pack(MAGIC, zlib.crc32(rest, zlib.crc32(key))), rest, value[HEADER_BYTES:]))
     header = verify(bound, key)
     if header.number != int.from_bytes(key[-8:], "big"):
         raise DataLoss(f"it holds the record of image number {header.number}")
@@ -169,109 +165,9 @@ def bound_to_key(value: Buffer, key: Buffer) -> bytes:
 
 
 def _check_header(value: Buffer, key: Buffer) -> None:
-    magic, checksum = _PREFIX.unpack_from(value)
-    if magic != MAGIC or zlib.crc32(value[_PREFIX.size : HEADER_BYTES], zlib.crc32(key)) != checksum:
+    magic, checksum = PREFIX.unpack_from(value)
+    if magic != MAGIC or zlib.crc32(value[PREFIX.size : HEADER_BYTES], zlib.crc32(key)) != checksum:
         raise DataLoss("a record's header does not match its checksum, or it is of another row")
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class EncodedRecord:
-    """A checked record on its way to disk; number, version and time are the writer's to fill in.
-
-    header: without them (0). value: header and body.
-    """
-
-    image_id: str
-    header: Header
-    value: bytearray
-    pixels: bytes | None
-
-    @property
-    def vectors(self) -> NDArray[np.float32]:
-        """(1 + n, d), where they lie in the value."""
-        return vectors_of(memoryview(self.value), self.header)
-
-    def numbered(self, key: Buffer, number: int, version: int, updated: int) -> bytearray:
-        """The value for a row, which is this record's own and changes with the next call.
-
-        Raises DataLoss when the body no longer matches the checksum that it was given.
-        """
-        value = self.value
-        if zlib.crc32(memoryview(value)[HEADER_BYTES:]) != self.header.body_checksum:
-            raise DataLoss(f"image '{self.image_id}' changed in memory before it was written")
-        _NUMBERS.pack_into(value, _NUMBERS_AT, number, version, updated)
-        rest = memoryview(value)[_PREFIX.size : HEADER_BYTES]
-        _PREFIX.pack_into(value, 0, MAGIC, zlib.crc32(rest, zlib.crc32(key)))
-        return value
-
-    def without_number(self) -> bytes:
-        """All that the caller gave, but for pixels."""
-        return b"".join((self.header.pack(b""), memoryview(self.value)[HEADER_BYTES:]))
-
-
-def encode_record(
-    record: ImageRecord, payload: bytes, lengths: NDArray[np.integer[Any]], runs: NDArray[np.uint32]
-) -> EncodedRecord:
-    """A record that was checked. payload: as `encode_payload` gives it. lengths: (n,), runs of each mask;
-    runs: of all its masks, one after the other."""
-    entities = record.entities
-    count = len(entities)
-    image_id = record.image_id.encode()
-    labels = b"" if all(label is None for label in entities.labels) else _json(list(entities.labels))
-    sources = bytes(map(_SOURCE_CODES.__getitem__, entities.label_sources))
-    long_runs = runs[runs >= _LONG_RUN]
-    value = bytearray().join(
-        (
-            bytes(HEADER_BYTES),
-            _laid_out(record.vectors, "<f4"),
-            _laid_out(entities.boxes, "<f4"),
-            _laid_out(entities.areas, "<f4"),
-            _laid_out(entities.objectness, "<f4"),
-            _laid_out(lengths, "<u4"),
-            sources,
-            image_id,
-            labels,
-            payload,
-            _laid_out(np.minimum(runs, _LONG_RUN), "<u2"),
-            _laid_out(long_runs, "<u4"),
-        )
-    )
-    header = Header(
-        body_checksum=zlib.crc32(memoryview(value)[HEADER_BYTES:]),
-        number=0,
-        version=0,
-        updated=0,
-        width=int(record.width),
-        height=int(record.height),
-        entities=count,
-        dimension=record.vectors.shape[1],
-        content_hash=record.content_hash,
-        id_bytes=len(image_id),
-        labels_bytes=len(labels),
-        payload_bytes=len(payload),
-        runs=len(runs),
-        long_runs=len(long_runs),
-    )
-    value[:HEADER_BYTES] = header.pack(b"")
-    return EncodedRecord(record.image_id, header, value, record.pixels)
-
-
-def with_payload(value: Buffer, key: bytes, payload: bytes, version: int, updated: int) -> bytes:
-    """The record of a row with another payload (as `encode_payload` gives it), version and time.
-
-    Reads every byte first, so that damage is not written anew under a fresh checksum. Raises DataLoss.
-    """
-    header = verify(value, key)
-    start = header.id_start + header.id_bytes + header.labels_bytes
-    body = b"".join([value[HEADER_BYTES:start], payload, value[start + header.payload_bytes :]])
-    header = replace(
-        header,
-        body_checksum=zlib.crc32(body),
-        version=version,
-        updated=updated,
-        payload_bytes=len(payload),
-    )
-    return header.pack(key) + body
 
 
 def payload_of(value: Buffer, key: bytes) -> dict[str, Any]:
@@ -288,11 +184,6 @@ def image_id_of(value: Buffer, key: bytes) -> str:
     return str(value[header.id_start : header.id_start + header.id_bytes], "utf-8")
 
 
-def encode_payload(payload: Mapping[str, Any]) -> bytes:
-    """As JSON in UTF-8, as it is stored and as its size counts."""
-    return _json(payload) if payload else b""
-
-
 def decode(value: Buffer, key: Buffer, pixels: bytes | None = None) -> ImageRecord:
     """The whole record, checksums verified, nothing of it in LMDB's memory. Raises DataLoss."""
     header = verify(value, key)
@@ -302,13 +193,13 @@ def decode(value: Buffer, key: Buffer, pixels: bytes | None = None) -> ImageReco
     boxes, areas = numbers[of_vectors : of_vectors + 4 * count], numbers[of_vectors + 4 * count : -count]
     at = HEADER_BYTES + 4 * header.floats
     lengths = np.frombuffer(value, "<u4", count, at)
-    sources = tuple(_SOURCES[source] for source in value[at + 4 * count : at + 5 * count])
+    sources = tuple(SOURCES[source] for source in value[at + 4 * count : at + 5 * count])
     at = header.id_start
     image_id, at = str(value[at : at + header.id_bytes], "utf-8"), at + header.id_bytes
     labels, at = bytes(value[at : at + header.labels_bytes]), at + header.labels_bytes
     payload, at = bytes(value[at : at + header.payload_bytes]), at + header.payload_bytes
     runs = np.frombuffer(value, "<u2", header.runs, at).astype(np.uint32)
-    runs[runs == _LONG_RUN] = np.frombuffer(value, "<u4", header.long_runs, at + 2 * header.runs)
+    runs[runs == LONG_RUN] = np.frombuffer(value, "<u4", header.long_runs, at + 2 * header.runs)
     runs.flags.writeable = False
     ends = np.cumsum(lengths).tolist()
     return ImageRecord(
@@ -412,15 +303,3 @@ def format_time(microseconds: int) -> str:
     """RFC 3339 in UTC, to the microsecond."""
     moment = _EPOCH + timedelta(microseconds=microseconds)
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def _laid_out(array: NDArray[Any], dtype: str) -> memoryview:
-    """Its bytes, not copied where they are right already."""
-    return np.ascontiguousarray(array, dtype).data
-
-
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=dict)
-
-
-def _json(value: Any) -> bytes:
-    return _ENCODER.encode(value).encode()

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.collection.fields.declared_fields import check_indexed_fields
-from regionsearch.collection.record_layout import encode_payload
+from regionsearch.collection.record_encoding import encode_payload
 from regionsearch.collection.records import (
     MAX_COLLECTION_NAME,
     MAX_ENTITIES,

@@ -15,7 +15,8 @@ from regionsearch.collection.fields.field_rows import FieldRows
 from regionsearch.collection.group_commit import GroupCommit, Publish
 from regionsearch.collection.idempotency import OnceOnly, StoredResults, check_key, digest_of
 from regionsearch.collection.merge_patch import merged
-from regionsearch.collection.record_layout import EncodedRecord, image_id_of, payload_of
+from regionsearch.collection.record_encoding import EncodedRecord
+from regionsearch.collection.record_layout import image_id_of, payload_of
 from regionsearch.collection.records import CollectionSpec, Durability, ImageRecord, UpsertResult
 from regionsearch.collection.replaced_images import ReplacedImages
 from regionsearch.collection.search_arms import Change, SearchArms
@@ -245,11 +246,6 @@ class CollectionWrites:
 
     def failed_buffered_writes(self) -> int:
         return 0 if self._writer is None else self._writer.failures.count(self._spec.name)
-
-    @property
-    def writer_or_none(self) -> GroupCommit | None:
-        """None when the directory is open for reading."""
-        return self._writer
 
     def writer(self) -> GroupCommit:
         """Raises ReadOnly."""
