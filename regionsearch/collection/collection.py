@@ -93,7 +93,6 @@ class Collection:
 
     @property
     def stats(self) -> CollectionStats:
-        """As of the last commit."""
         failed = self._writes.failed_buffered_writes()
         return collection_stats(self._environment, self._rows, self._spec, self._arms, failed)
 
