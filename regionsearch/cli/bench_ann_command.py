@@ -16,7 +16,7 @@ from regionsearch.errors import InvalidRequest
 if TYPE_CHECKING:
     from regionsearch.evaluation.vector_generator import VectorSet
 
-KINDS = ("flat-sq8", "ivf-sq8", "ivf-rabitq", "ivf-rabitq-sq8", "hnsw16-sq8", "hnsw32-sq8")
+KINDS = ("flat-sq8", "ivf-sq8", "ivf-sq6", "ivf-rabitq", "ivf-rabitq-sq8", "hnsw16-sq8", "hnsw32-sq8")
 GRAPH_VECTORS = 200_000
 """Above this a graph is built only when it is asked for by name: a million take an hour on one thread."""
 

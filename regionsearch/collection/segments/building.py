@@ -33,9 +33,6 @@ RANGE_ROWS = 10_000
 TRAIN_CALL_ROWS = 256
 RESCORE_SECONDS = 3e-6
 """That the caller takes to score one row exactly from its record."""
-SHORT_OF_TARGET = 0.02
-"""An index of one bit a coordinate whose recall, by its own questions, is so far below the wish is made again
-with a byte: rows that hardly differ, such as frames of a film, are beyond one bit."""
 
 
 class VectorSource(Protocol):
@@ -94,11 +91,7 @@ def build_index(
     kind = choose_kind(source.rows, source.dimension, wish)
     if on_gpu and kind.name not in MOVE_TO_GPU:
         kind = kind_for("ivf-sq8", source.rows)
-    built = build_kind(path, source, kind, wish.recall_target, pace, gpu=on_gpu, start=start)
-    if kind.name == "ivf-rabitq" and built.parameters["recall"] < wish.recall_target - SHORT_OF_TARGET:
-        precise = kind_for("ivf-sq8", source.rows)
-        built = build_kind(path, source, precise, wish.recall_target, pace, gpu=on_gpu, start=start)
-    return built
+    return build_kind(path, source, kind, wish.recall_target, pace, gpu=on_gpu, start=start)
 
 
 def build_kind(
@@ -187,7 +180,7 @@ def _train(
         faiss.downcast_index(inverted.quantizer).add(centroids)
         # So few that the call is short: what is left to learn is what _set_ranges sets.
         inverted.train(sample[:TRAIN_CALL_ROWS])
-        if kind.name == "ivf-sq8":
+        if kind.name in ("ivf-sq8", "ivf-sq6"):
             low, high = np.full_like(sample[0], np.inf), np.full_like(sample[0], -np.inf)
             for first in range(0, len(sample), step):
                 pace.breathe(0.3)

@@ -19,7 +19,7 @@ from regionsearch.errors import Cancelled
 from regionsearch.evaluation.vector_generator import hard_vectors, queries, rows
 
 DIMENSION = 64
-FILTERED: tuple[KindName, ...] = ("flat-sq8", "ivf-sq8", "ivf-rabitq", "ivf-rabitq-sq8")
+FILTERED: tuple[KindName, ...] = ("flat-sq8", "ivf-sq8", "ivf-sq6", "ivf-rabitq", "ivf-rabitq-sq8")
 KINDS: tuple[KindName, ...] = (*FILTERED, "hnsw16-sq8")
 
 
