@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -194,7 +195,7 @@ class View:
     ) -> tuple[Nearest, int, bool]:
         """The k nearest that are still there, how many are not, and whether a larger k could find more."""
         exact: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
-        estimated: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
+        estimated: list[tuple[Part, NDArray[np.int64], NDArray[np.float32]]] = []
         listed: list[NDArray[np.int64]] = []
         lists = self._lists_rows(allowed)
         for part, mask in zip(self.parts, allowed, strict=True):
@@ -205,11 +206,13 @@ class View:
             if not len(part.live):
                 continue
             rows, similarities, is_exact = part.nearest(arm, vector, k, mask)
-            if len(rows):
-                (exact if is_exact else estimated).append((part.ids(arm, rows), similarities))
+            if is_exact:
+                exact.append((part.ids(arm, rows), similarities))
+            elif len(rows):
+                estimated.append((part, rows, similarities))
         if len(exact) == 1 and not estimated and not listed:
             return Nearest(*exact[0], 0), 0, False
-        listed.extend(_most_likely(estimated, k))
+        listed.extend(_most_likely(arm, estimated, k))
         gone = 0
         if listed:
             assert self.stored is not None
@@ -226,7 +229,7 @@ class View:
         ascending = np.argsort(every_id)
         every_id, every = every_id[ascending], every[ascending]
         best = best_rows(every, k)
-        more = any(len(ids) >= k for ids, _ in estimated)
+        more = any(len(rows) >= k for _, rows, _ in estimated)
         return Nearest(every_id[best], every[best], gone), gone, more
 
     def _lists_rows(self, allowed: tuple[NDArray[np.bool_] | None, ...]) -> bool:
@@ -243,11 +246,24 @@ class View:
 
 
 def _most_likely(
-    estimated: list[tuple[NDArray[np.int64], NDArray[np.float32]]], k: int
+    arm: Arm, estimated: list[tuple[Part, NDArray[np.int64], NDArray[np.float32]]], k: int
 ) -> list[NDArray[np.int64]]:
-    """Ids of the rows worth scoring: of all segments together as many as one of them would need."""
-    count = max((len(ids) for ids, _ in estimated), default=0)
+    """Ids of the rows worth scoring of what the segments found, (part, rows, estimates) each.
+
+    One segment hands on as many as its own estimates need. Several have more rows whose estimates are too
+    high, of which the best of all are to be told: more rows are scored, by the root of how many they are.
+    """
+    count = max((len(rows) for _, rows, _ in estimated), default=0)
     if len(estimated) < 2 or count < k:  # none was full, so all that they have is wanted
-        return [ids for ids, _ in estimated]
-    ids = np.concatenate([each[0] for each in estimated])
-    return [ids[best_rows(np.concatenate([each[1] for each in estimated]), count)]]
+        return [part.ids(arm, rows) for part, rows, _ in estimated]
+    similarities = np.concatenate([each for _, _, each in estimated])
+    best = np.sort(best_rows(similarities, math.ceil(count * math.sqrt(len(estimated)))))
+    ends = np.cumsum([len(rows) for _, rows, _ in estimated])
+    # Only now, for finding the images of rows in a mapped file takes a while.
+    chosen = np.split(best, np.searchsorted(best, ends[:-1]))
+    starts = [0, *ends[:-1].tolist()]
+    return [
+        part.ids(arm, rows[places - start])
+        for (part, rows, _), places, start in zip(estimated, chosen, starts, strict=True)
+        if len(places)
+    ]
