@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,38 +15,28 @@ from numpy.typing import NDArray
 
 from regionsearch.collection.catalog import CollectionRows
 from regionsearch.collection.environment import Environment
-from regionsearch.collection.fields.field_columns import FieldChange, FieldColumns
-from regionsearch.collection.fields.field_rows import FieldRows
+from regionsearch.collection.fields.field_columns import FieldChange
 from regionsearch.collection.group_commit import GroupCommit
-from regionsearch.collection.record_layout import vectors_of, verify
 from regionsearch.collection.records import IndexWish, SegmentStats
 from regionsearch.collection.segments.entity_columns import EntityColumns
 from regionsearch.collection.segments.fresh_rows import FreshPart, FreshRows
 from regionsearch.collection.segments.manifest import Manifest, SegmentRow
-from regionsearch.collection.segments.opening import IndexedPart, SegmentsMovedError, open_segments, scanned
-from regionsearch.collection.segments.record_columns import entity_columns
+from regionsearch.collection.segments.opening import IndexedPart
 from regionsearch.collection.segments.record_vectors import RecordVectors
 from regionsearch.collection.segments.segment import SegmentPart
 from regionsearch.collection.segments.segment_files import SegmentFiles
 from regionsearch.collection.segments.view import Allowed, Arm, View
+from regionsearch.collection.view_loading import NOT_LISTED, LoadedParts, ViewLoader
 from regionsearch.errors import DataLoss
 
 if TYPE_CHECKING:
     from regionsearch.collection.segments.upkeep import Upkeep
 
-_BATCH_IMAGES = 256
-"""Images whose vectors are gathered before they go into the fresh rows: some 20 MB at 33 × 640."""
 _NOTHING: NDArray[np.int64] = np.empty(0, np.int64)
-NOT_LISTED = -1
-"""This number and those below it are of rows that are searched like a segment's but have none yet."""
-UNSEALED_BYTES = 1 << 30
-"""Of vectors that no segment has: more are not read into memory when a collection is loaded."""
-UNSEALED_ROWS_A_SEGMENT = 1_000_000
 _TRIES = 5
 """Of a search in a newer view, when rows of its own were buried meanwhile."""
 _PUBLISHING_SECONDS = 10.0
 """Between a commit and its publication, at the very most."""
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,21 +49,6 @@ class Change:
     added: Sequence[tuple[int, NDArray[np.float32]]] = ()
     columns: Sequence[EntityColumns] = ()
     fields: FieldChange | None = None
-
-
-@dataclass(eq=False)
-class _State:
-    """segments: ascending. frozen: fresh rows that are being sealed. fresh: those after them. segments_at:
-    the manifest's next number. last_number: of images, how far all this has come. damaged: numbers of images
-    that are left out because their record fails its checksum. view: all of it, as searches see it."""
-
-    segments: list[IndexedPart]
-    fresh: FreshRows
-    segments_at: int
-    last_number: int
-    damaged: set[int]
-    view: View
-    frozen: FreshPart | None = None
 
 
 class SearchArms:
@@ -106,13 +80,13 @@ class SearchArms:
         self.row_bytes = 4 * dimension
         """Of one row in memory, roughly."""
         self._environment = environment
-        self._field_rows = FieldRows(environment, rows)
         self._manifest = Manifest(environment, rows.number)
+        self._loader = ViewLoader(environment, rows, self._manifest, self.files, self.records)
         self._dimension = dimension
         self._writer = writer
         self._upkeep = upkeep
         self._last_taken = 0
-        self._state: _State | None = None
+        self._state: LoadedParts | None = None
         self._changing = threading.RLock()
         self._room = threading.Condition(self._changing)
 
@@ -133,7 +107,7 @@ class SearchArms:
         with self._changing:
             if self._state is None or self._writer is None:
                 known, self._state = self._state, None  # what is half followed must not be seen
-                self._state = self._followed(known)
+                self._state = self._loader.followed(known)
                 self._notice()
             return self._state.view
 
@@ -171,7 +145,7 @@ class SearchArms:
         if self._upkeep is not None:
             self._upkeep.notice(self)
 
-    def _apply(self, state: _State, change: Change) -> None:
+    def _apply(self, state: LoadedParts, change: Change) -> None:
         buried = np.array(change.buried, np.int64)
         if len(buried):
             state.segments = [part.without(buried) for part in state.segments]
@@ -181,7 +155,7 @@ class SearchArms:
         state.damaged.difference_update(change.buried)
         if change.added:
             state.last_number = change.added[-1][0]
-        state.view = self._view(state, change.generation, state.view.fields.changed(change.fields))
+        state.show(change.generation, state.view.fields.changed(change.fields), self.records)
 
     # upkeep, on its thread
 
@@ -214,7 +188,7 @@ class SearchArms:
             if state.frozen is None and len(state.fresh.part.image_numbers):
                 state.frozen = state.fresh.part
                 state.fresh = FreshRows(self._dimension)
-                state.view = self._view(state, state.view.generation, state.view.fields)
+                state.show(state.view.generation, state.view.fields, self.records)
             return state.frozen
 
     def take_segment_number(self) -> int:
@@ -263,7 +237,7 @@ class SearchArms:
             state.segments_at = at
             if frozen:
                 state.frozen = None
-            state.view = self._view(state, state.view.generation, state.view.fields)
+            state.show(state.view.generation, state.view.fields, self.records)
             self._room.notify_all()
 
     def wait_for_room(self) -> None:
@@ -313,140 +287,6 @@ class SearchArms:
                 (row.number, [self.files.folder(row.number) / file.name for file in row.files])
                 for row in rows
             ]
-
-    # loading
-
-    def _view(self, state: _State, generation: int, fields: FieldColumns) -> View:
-        frozen = () if state.frozen is None else (state.frozen,)
-        return View((*state.segments, *frozen, state.fresh.part), generation, self.records, fields)
-
-    def _followed(self, known: _State | None) -> _State:
-        """The state of now, with what can be kept of a known one."""
-        parts = {} if known is None else {part.row.number: part for part in known.segments}
-        while True:
-            with self._environment.transaction() as transaction:
-                rows = self._manifest.segments(transaction)
-                at = self._manifest.next_number(transaction)
-            if known is not None and known.segments_at == at:
-                segments = known.segments
-            else:
-                try:
-                    segments = open_segments(rows, parts, self.files, self.records, self._is_listed)
-                except SegmentsMovedError:
-                    continue
-                parts = {part.row.number: part for part in segments}
-            with self._environment.transaction() as transaction:
-                if self._manifest.next_number(transaction) == at:
-                    return self._caught_up(known, segments, at, transaction)
-
-    def _is_listed(self, number: int) -> bool:
-        with self._environment.transaction() as transaction:
-            return number in {row.number for row in self._manifest.segments(transaction)}
-
-    def _caught_up(
-        self, known: _State | None, segments: list[IndexedPart], at: int, transaction: Any
-    ) -> _State:
-        counters = self.rows.counters(transaction)
-        sealed = max((part.row.last for part in segments), default=0)
-        if known is None:
-            segments = [*segments, *self._left_on_disk(segments, sealed, transaction)]
-            sealed = max((part.row.last for part in segments), default=0)
-            fresh = FreshRows(self._dimension)
-            state = _State(segments, fresh, at, sealed, set(), View((), -1))
-            state.view = self._view(state, -1, FieldColumns())
-        else:
-            state = known
-            state.segments, state.segments_at = segments, at
-            state.fresh.drop_until(sealed)
-            state.last_number = max(state.last_number, sealed)
-            state.view = self._view(state, state.view.generation, state.view.fields)
-        first = state.last_number + 1
-        coming = sum(1 for _ in self.rows.numbers(transaction, first))
-        gone = _NOTHING
-        if state.view.images + len(state.damaged) + coming != counters.images:
-            live = np.fromiter(self.rows.numbers(transaction), np.int64)
-            seen = np.concatenate([state.view.live_numbers(), np.array(sorted(state.damaged), np.int64)])
-            gone = np.setdiff1d(seen, live)
-            state.segments = [part.without(gone) for part in state.segments]
-            self._take_in(state, np.setdiff1d(live[live < first], seen), transaction)
-        batch: list[tuple[int, NDArray[np.float32]]] = []
-        columns: list[EntityColumns] = []
-        for number, vectors, column in self._verified(transaction, first, state.damaged):
-            batch.append((number, vectors))
-            columns.append(column)
-            if len(batch) == _BATCH_IMAGES:
-                state.fresh.replace(_NOTHING, batch, columns)
-                batch, columns = [], []
-        state.fresh.replace(gone, batch, columns)
-        state.damaged.difference_update(gone.tolist())
-        state.last_number = max(state.last_number, counters.next_number - 1)
-        # Once, at the end, so that a replaced image is never missing, nor there twice.
-        fields = self._field_rows.load_or_rebuild(transaction, state.view.fields)
-        state.view = self._view(state, counters.generation, fields)
-        return state
-
-    def _left_on_disk(
-        self, segments: Sequence[IndexedPart], sealed: int, transaction: Any
-    ) -> list[IndexedPart]:
-        """Rows that no segment has, when they are too many for memory (a collection of an older version, or
-        one whose segments were given up): searched in their records until they are sealed."""
-        unsealed = self.rows.counters(transaction).entities - sum(part.row.entities for part in segments)
-        if unsealed * self.row_bytes <= UNSEALED_BYTES:
-            return []
-        numbers = np.fromiter(self.rows.numbers(transaction, sealed + 1), np.int64)
-        some = np.array_split(numbers, -(-unsealed // UNSEALED_ROWS_A_SEGMENT))
-        covered = [(int(each[0]), int(each[-1])) for each in some if len(each)]
-        return [
-            scanned(SegmentRow(NOT_LISTED - place, first, last, 0, 0, (), {}, {}), self.records)
-            for place, (first, last) in enumerate(covered)
-        ]
-
-    def _take_in(self, state: _State, numbers: NDArray[np.int64], transaction: Any) -> None:
-        """Images in the range of a segment that does not have them: left out when it was built because their
-        records are damaged. If one is not, the segment cannot be trusted, and its records are."""
-        for number in numbers.tolist():
-            value = self.rows.record(transaction, number)
-            try:
-                if value is None:
-                    continue
-                verify(value, self.rows.record_key(number))
-            except DataLoss as error:
-                self._left_out(number, error, state.damaged)
-                continue
-            for place, part in enumerate(state.segments):
-                if part.row.first <= number <= part.row.last and isinstance(part, SegmentPart):
-                    _log.error(
-                        "collection '%s': index segment %d lacks image number %d; its images are searched in "
-                        "their records until it is rebuilt",
-                        self.rows.name,
-                        part.row.number,
-                        number,
-                    )
-                    state.segments[place] = scanned(part.row, self.records)
-
-    def _verified(
-        self, transaction: Any, first: int, damaged: set[int]
-    ) -> Iterable[tuple[int, NDArray[np.float32], EntityColumns]]:
-        """Views of the vectors of each image from a number on; those that fail go into `damaged`."""
-        for number, value in self.rows.records_from(transaction, first):
-            try:
-                key = self.rows.record_key(number)
-                header = verify(value, key)
-                columns = entity_columns(value, key, header)
-            except DataLoss as error:
-                self._left_out(number, error, damaged)
-                continue
-            yield number, vectors_of(value, header), columns
-
-    def _left_out(self, number: int, error: DataLoss, damaged: set[int]) -> None:
-        if number not in damaged:
-            damaged.add(number)
-            _log.error(
-                "collection '%s': image number %d is left out of searches: %s",
-                self.rows.name,
-                number,
-                error.message,
-            )
 
     def _refuse_lost(self, numbers: NDArray[np.int64], generation: int) -> None:
         """Raises DataLoss unless a write has buried all these images, whose records were missing at that

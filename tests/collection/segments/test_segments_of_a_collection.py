@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from stored_images import DIMENSION, record, spec, unit_vectors
 
-from regionsearch.collection import Collection, DataDirectory, ImageRecord, search_arms, steps
+from regionsearch.collection import Collection, DataDirectory, ImageRecord, steps, view_loading
 from regionsearch.collection.segments import rewriting
 from regionsearch.collection.segments.building import build_index
 from regionsearch.collection.segments.upkeep import UpkeepSettings
@@ -471,8 +471,8 @@ def test_rows_too_many_for_memory_are_searched_in_their_records_until_they_are_s
         oracle.upsert(collection, [f"a {each}" for each in range(10)])
         collection.seal()
         oracle.upsert(collection, [f"b {each}" for each in range(40)])
-    monkeypatch.setattr(search_arms, "UNSEALED_BYTES", 1_000)
-    monkeypatch.setattr(search_arms, "UNSEALED_ROWS_A_SEGMENT", 50)
+    monkeypatch.setattr(view_loading, "UNSEALED_BYTES", 1_000)
+    monkeypatch.setattr(view_loading, "UNSEALED_ROWS_A_SEGMENT", 50)
     with DataDirectory(tmp_path / "data", "write", upkeep=BY_HAND) as directory:
         collection = directory.collection("photos")
         oracle.assert_found(collection)
