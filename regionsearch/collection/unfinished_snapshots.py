@@ -50,8 +50,9 @@ def remove_unfinished(environment: Environment) -> None:
     notes = [(key, value) for key, value in notes if key.startswith(_NOTE)]
     if not notes:
         return
-    for _, value in notes:
-        _tidy(Path(os.fsdecode(value)))
+    for key, value in notes:
+        if key == _NOTE + hashlib.sha256(value).digest():  # else a damaged path, of who knows what
+            _tidy(Path(os.fsdecode(value)))
     with environment.transaction(write=True) as transaction:
         for key, _ in notes:
             transaction.delete(key, db=formats)

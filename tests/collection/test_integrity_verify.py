@@ -19,7 +19,7 @@ from stored_images import record, spec
 
 from regionsearch.collection import DataDirectory
 from regionsearch.collection.catalog import CollectionRows, mark_dropped
-from regionsearch.collection.integrity import VerifyReport, repair, verify
+from regionsearch.collection.integrity import VerifyReport, examination, repair, verify
 from regionsearch.collection.integrity.clean_stop import CLEAN_STOP
 from regionsearch.collection.integrity.pages import CatalogPages, current_meta
 from regionsearch.collection.row_seals import open_value, seal_value
@@ -37,6 +37,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def store(made: Path, tmp_path: Path) -> Path:
     return copy_of(made, tmp_path / "store")
+
+
+@pytest.fixture(autouse=True)
+def examined_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without one more process each time, as where none can be started: that would take most of the time."""
+
+    def start(words: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        raise OSError("no process to be had")
+
+    if "beside" not in request.node.name:
+        monkeypatch.setattr(examination, "_start", start)
 
 
 def told(store: Path) -> dict[str, Any]:
