@@ -236,6 +236,37 @@ class Mask:
         return Mask(height, width, run_length.from_box(x0, y0, x1, y1, height, width))
 
     @staticmethod
+    def from_boxes(boxes: NDArray[np.floating], height: int, width: int) -> list[Mask]:
+        """`from_box` of each, several times quicker.
+
+        boxes: (n, 4), pixels, [x0, y0, x1, y1), none empty. Raises InvalidRegion if one reaches out of the
+        image, or the image's size is not from 1 to 2**32 - 1 pixels.
+        """
+        Mask.full(height, width)  # raises for a size that no mask can have
+        inside = (boxes[:, :2] >= 0).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        inside &= (boxes[:, 2:] <= (width, height)).all(axis=1)
+        if not inside.all():
+            first = boxes[int(np.argmin(inside))].tolist()
+            raise InvalidRegion(f"box {first} is empty or not within the image of {width} × {height} pixels")
+        edges = boxes.astype(np.float64)
+        first_pixel = np.ceil(edges[:, :2] - 0.5)
+        end_pixel = np.ceil(edges[:, 2:] - 0.5)
+        under = np.minimum(np.floor((edges[:, :2] + edges[:, 2:]) / 2), np.ceil(edges[:, 2:]) - 1)
+        holds_none = end_pixel <= first_pixel
+        first_pixel = np.where(holds_none, under, first_pixel).astype(np.int64)
+        end_pixel = np.where(holds_none, under + 1, end_pixel).astype(np.int64)
+        masks = []
+        for x0, y0, x1, y1 in np.concatenate([first_pixel, end_pixel], axis=1).tolist():
+            counts = run_length.from_box(x0, y0, x1, y1, height, width)
+            counts.setflags(write=False)
+            # Runs made here need not be looked at again, which takes longer than making them.
+            mask = object.__new__(Mask)
+            for name, value in (("height", height), ("width", width), ("counts", counts)):
+                object.__setattr__(mask, name, value)
+            masks.append(mask)
+        return masks
+
+    @staticmethod
     def from_polygon(polygon: Polygon, height: int, width: int) -> Mask:
         """The polygon's inside, pixel for pixel what COCO's tools make of it.
 

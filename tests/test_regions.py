@@ -166,6 +166,28 @@ def test_the_mask_of_a_box_holds_its_pixels(box: Box, height: int, width: int) -
     assert (Mask.from_box(box, height, width).to_array() == expected).all()
 
 
+@given(st.data(), sides, sides)
+def test_masks_of_many_boxes_are_those_of_each(data: st.DataObject, height: int, width: int) -> None:
+    def edges(side: int) -> st.SearchStrategy[list[float]]:
+        place = st.one_of(st.floats(0, side, width=32), st.integers(0, 2 * side).map(lambda half: half / 2))
+        return st.lists(place, min_size=2, max_size=2, unique=True).map(sorted)
+
+    pairs = data.draw(st.lists(st.tuples(edges(width), edges(height)), max_size=6))
+    boxes = np.array([(x[0], y[0], x[1], y[1]) for x, y in pairs], np.float32).reshape(-1, 4)
+    assert Mask.from_boxes(boxes, height, width) == [
+        Mask.from_box(Box(*box), height, width) for box in boxes.tolist()
+    ]
+
+
+@pytest.mark.parametrize("wrong", [[0, 0, 11, 5], [-1, 0, 5, 5], [3, 3, 3, 5], [0, 0, float("nan"), 5]])
+def test_masks_are_made_of_boxes_within_the_image_alone(wrong: list[float]) -> None:
+    boxes = np.array([[0, 0, 5, 5], wrong], np.float32)
+    with pytest.raises(InvalidRegion, match="not within the image of 10 × 7 pixels"):
+        Mask.from_boxes(boxes, 7, 10)
+    with pytest.raises(InvalidRegion, match="0 × 7 pixels"):
+        Mask.from_boxes(boxes[:0], 7, 0)
+
+
 @given(st.floats(0, 9.999), st.floats(0, 6.999), st.floats(1e-9, 20), st.floats(1e-9, 20))
 def test_a_box_in_the_image_never_becomes_an_empty_mask(x: float, y: float, w: float, h: float) -> None:
     assume(x + w > x and y + h > y)

@@ -16,7 +16,7 @@ from regionsearch.entities import Entities
 from regionsearch.errors import InvalidRecord, InvalidRequest
 from regionsearch.images import Image, content_hash, decode_image, thumbnail_jpeg
 from regionsearch.protobuf_shapes import at_field, vector_from_message
-from regionsearch.regions import Box, Mask
+from regionsearch.regions import Mask
 from regionsearch.run_length import decompress_all
 from regionsearch.serving.uploads import payload_of
 from regionsearch.v1 import images_pb2 as pb
@@ -155,7 +155,7 @@ def _masks_of(
             return tuple(Mask(height, width, each) for each in runs)
     assert boxes is not None, "an entity has a box or a mask"
     _check_runs(int((2 * (boxes[:, 2] - boxes[:, 0]) + 3).sum()), "boxes")
-    return tuple(Mask.from_box(Box(*box), height, width) for box in boxes.tolist())
+    return tuple(Mask.from_boxes(boxes, height, width))
 
 
 def _check_runs(count: int, field: str) -> None:
