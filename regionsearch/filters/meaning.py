@@ -100,7 +100,8 @@ def holds(expression: Expression, image: ImageFacts, entity: EntityFacts) -> boo
         case Presence(field):
             return bool(_values(field, image, entity))
         case Membership(field, wanted):
-            return any(equals(value, each) for value in _values(field, image, entity) for each in wanted)
+            stored = [as_stored(field, each) for each in wanted]
+            return any(equals(value, each) for value in _values(field, image, entity) for each in stored)
         case Comparison(field, "!=", wanted_value):
             values = _values(field, image, entity)
             wanted_value = as_stored(field, wanted_value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -16,7 +17,7 @@ from written_filters import KEYS, expressions, payloads, written
 
 from regionsearch.collection import Collection, DataDirectory, ImageRecord
 from regionsearch.collection.records import FieldKind, IndexedField
-from regionsearch.filters import Expression
+from regionsearch.filters import Expression, Membership, Not
 from regionsearch.filters.expression import Field
 from regionsearch.filters.meaning import EntityFacts, ImageFacts, holds
 from regionsearch.filters.timestamps import instant_of
@@ -109,6 +110,23 @@ def test_any_filter_over_any_payloads_holds_of_what_its_definition_says(
             assert_agrees(collection, expression)
     finally:
         directory.drop_collection(collection.spec.name)
+
+
+def test_a_list_of_fractions_is_rounded_as_a_single_one_is(directory: DataDirectory) -> None:
+    """No float32 equals 0.1 or 0.3 in double precision: IN must mean what = means."""
+    random = np.random.default_rng(2)
+    collection = directory.create_collection(spec(f"photos{next(_names)}"))
+    for place in range(4):
+        image = record(random, f"{place}.jpg", entities=3)
+        seen = np.array([0.1, 0.3, place / 7], np.float32)
+        collection.upsert(
+            [dataclasses.replace(image, entities=dataclasses.replace(image.entities, objectness=seen))]
+        )
+    objectness = Field("entity", ("objectness",))
+    for values in [(0.1,), (0.3, 5), (1 / 7, 2 / 7, 0.1)]:
+        assert_agrees(collection, Membership(objectness, values))
+        assert_agrees(collection, Not(Membership(objectness, values)))
+    assert collection.count("entity.objectness IN (0.1, 0.3)").entities == 8
 
 
 @settings(MANY, max_examples=12)
