@@ -104,6 +104,27 @@ def test_a_tar_with_anything_but_plain_files_is_refused(taken: Path, tmp_path: P
     assert_refused(added_to_tar(taken, tmp_path, member), taken / "data", match="which no snapshot has")
 
 
+@pytest.mark.parametrize("kind", [b"0", b"L", b"K", b"x", b"g", b"S", b"M", b"V"])
+@pytest.mark.parametrize("size", [-(1 << 40), -5_000, -512, -1, 1 << 40, 1 << 80])
+def test_a_tar_whose_headers_say_what_cannot_be_is_refused(
+    taken: Path, tmp_path: Path, kind: bytes, size: int
+) -> None:
+    """Sizes below zero, or beyond what the file has, of files, long names and extended headers: neither is as
+    much memory taken, nor does reading run in circles."""
+    header = tarfile.TarInfo("rows/00099.rows")
+    header.type = kind
+    block = bytearray(header.tobuf(tarfile.GNU_FORMAT)[:512])
+    block[124:136] = (b"\x80" if size >= 0 else b"\xff") + (size % (1 << 88)).to_bytes(11, "big")
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    path = tmp_path / "crafted.tar"
+    path.write_bytes(bytes(block) + b"17 GNU.sparse.map=a" * 99 + bytes(1_024))
+    report = snapshots.verify(path)
+    assert not report.ok
+    assert str(path) in report.problems[0]
+    assert snapshots.find(tmp_path) == []
+
+
 def test_a_file_twice_or_one_too_many_is_refused(taken: Path, tmp_path: Path) -> None:
     twice = added_to_tar(taken, tmp_path, tarfile.TarInfo("rows/00001.rows"), b"other rows")
     assert_refused(twice, taken / "data", match="twice")

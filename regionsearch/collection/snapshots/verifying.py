@@ -34,7 +34,8 @@ class SnapshotReport:
 
 
 def verify(path: Path, *, progress: Progress | None = None, check: Check | None = None) -> SnapshotReport:
-    """Reads everything and says all that is wrong. Raises SnapshotNotFound, Cancelled."""
+    """Reads everything and says all that is wrong. Raises SnapshotNotFound, FailedPrecondition (it may not
+    be read), Cancelled."""
     path = Path(path)
     problems: list[str] = []
     try:
