@@ -8,16 +8,20 @@ import grpc
 import numpy as np
 
 from regionsearch.collection import Collection, ImageRecord
-from regionsearch.errors import InvalidRequest, RegionSearchError
+from regionsearch.errors import InvalidRecord, InvalidRequest, RegionSearchError
 from regionsearch.models.precomputed import KIND as PRECOMPUTED
 from regionsearch.protobuf_shapes import at_field
 from regionsearch.serving.backend import Backend
+from regionsearch.serving.calls import check_alive
 from regionsearch.serving.record_uploads import RECORDS_AT_ONCE, Received, conditions_of, received
 from regionsearch.serving.required import DURABILITIES, collection_of
 from regionsearch.v1 import images_pb2 as pb
 
 EMBEDDED_TOGETHER = 8
 """Pictures that the embedder is handed at once; the pipeline's own batch."""
+RUNS_AT_ONCE = 16_000_000
+"""Of the masks of a call's records, 64 MB, and some copies of that: records of boxes alone make much of few
+bytes."""
 
 
 def upsert_records(
@@ -35,12 +39,16 @@ def upsert_records(
     conditions = conditions_of(request.records)
     with backend.records.turn(context):
         records = _records_of(backend, collection, request, context)
-        results = collection.upsert(
-            records,
-            if_versions=conditions or None,
-            idempotency_key=request.idempotency_key,
-            durability=DURABILITIES[request.durability],
-        )
+        try:
+            results = collection.upsert(
+                records,
+                if_versions=conditions or None,
+                idempotency_key=request.idempotency_key,
+                durability=DURABILITIES[request.durability],
+            )
+        except InvalidRecord:
+            _check_each(collection, records)
+            raise
     backend.refresh(collection)
     last = {record.image_id: record for record in records}
     return pb.UpsertRecordsResponse(
@@ -93,26 +101,44 @@ def _records_of(
     context: grpc.ServicerContext,
 ) -> list[ImageRecord]:
     embeds = collection.spec.embedder.kind != PRECOMPUTED
-    arrived = []
+    records: dict[int, ImageRecord] = {}
+    waiting: dict[int, Received] = {}
+    runs = 0
+
+    def embed() -> None:
+        made = _embedded(backend, collection, list(waiting.values()), context)
+        for (place, each), vectors in zip(waiting.items(), made, strict=True):
+            records[place] = each.finished(vectors)
+        waiting.clear()
+
     for number, upload in enumerate(request.records):
+        check_alive(context)
         with at_field(f"records[{number}]"):
             each = received(upload, collection.spec, backend.limits, embeds=embeds)
-        arrived.append(each)
-    vectors = [each.vectors for each in arrived]
-    waiting = [place for place, each in enumerate(arrived) if each.vectors is None]
-    for start in range(0, len(waiting), EMBEDDED_TOGETHER):
-        places = waiting[start : start + EMBEDDED_TOGETHER]
-        made = _embedded(backend, collection, [arrived[place] for place in places], context)
-        for place, rows in zip(places, made, strict=True):
-            vectors[place] = rows
-    records = []
-    for number, (each, its_own) in enumerate(zip(arrived, vectors, strict=True)):
-        assert its_own is not None, "given or made"
-        record = each.finished(its_own)
+            runs += each.runs
+            if runs > RUNS_AT_ONCE:
+                raise InvalidRecord(
+                    f"the masks of {number + 1} records have {runs} runs; those of a call can have "
+                    f"{RUNS_AT_ONCE}: send fewer records at once",
+                    field="entities",
+                )
+        if each.vectors is None:
+            waiting[number] = each
+        else:
+            records[number] = each.finished(each.vectors)
+        # Now, so that no more decoded pictures are held than are needed.
+        if len(waiting) == EMBEDDED_TOGETHER:
+            embed()
+    if waiting:
+        embed()
+    return [records[number] for number in range(len(request.records))]
+
+
+def _check_each(collection: Collection, records: list[ImageRecord]) -> None:
+    """Raises InvalidRecord, naming the place of the record that the collection does not take."""
+    for number, record in enumerate(records):
         with at_field(f"records[{number}]"):
             collection.check(record)
-        records.append(record)
-    return records
 
 
 def _embedded(

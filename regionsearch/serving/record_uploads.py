@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,12 @@ RECORDS_AT_ONCE = 1_000
 MOST_RUNS = 4_000_000
 """Of a record's masks together, 16 MB: a mask made of a box has two for each column, however few bytes the
 box came in."""
+MOST_CHARACTERS = 2 * MOST_RUNS
+"""Of a record's masks together as text: a run takes one character or two, and hardly ever seven."""
+CHARACTERS_AT_ONCE = 1_000_000
+"""Read together: each takes some 50 bytes meanwhile."""
+_CONTINUED = bytes(range(48 + 0x20, 48 + 0x40))
+"""Characters of run lengths that others of the same number follow."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +47,11 @@ class Received:
     payload: dict[str, object]
     pixels: bytes | None
     picture: Image | None
+
+    @property
+    def runs(self) -> int:
+        """Of all its masks."""
+        return sum(len(mask.counts) for mask in self.entities.masks)
 
     def finished(self, vectors: NDArray[np.float32]) -> ImageRecord:
         return ImageRecord(
@@ -150,17 +161,34 @@ def _masks_of(
 ) -> tuple[Mask, ...]:
     if columns.masks:
         with at_field("masks"):
-            runs = decompress_all(list(columns.masks))
-            _check_runs(sum(map(len, runs)), "masks")
-            return tuple(Mask(height, width, each) for each in runs)
+            return tuple(_read_masks(list(columns.masks), height, width))
     assert boxes is not None, "an entity has a box or a mask"
-    _check_runs(int((2 * (boxes[:, 2] - boxes[:, 0]) + 3).sum()), "boxes")
+    with at_field("boxes"):
+        _check_runs(int((2 * (boxes[:, 2] - boxes[:, 0]) + 3).sum()))
     return tuple(Mask.from_boxes(boxes, height, width))
 
 
-def _check_runs(count: int, field: str) -> None:
+def _read_masks(texts: list[str], height: int, width: int) -> Iterator[Mask]:
+    # Before anything is read: that takes many times the memory that the text does.
+    characters = sum(map(len, texts))
+    if characters > MOST_CHARACTERS:
+        raise InvalidRecord(f"its masks have {characters} characters; the limit is {MOST_CHARACTERS}")
+    _check_runs(sum(len(text.encode().translate(None, _CONTINUED)) for text in texts))
+    held = 0
+    together: list[str] = []
+    for text in [*texts, None]:
+        if together and (text is None or held + len(text) > CHARACTERS_AT_ONCE):
+            for runs in decompress_all(together):
+                yield Mask(height, width, runs)
+            held, together = 0, []
+        if text is not None:
+            held += len(text)
+            together.append(text)
+
+
+def _check_runs(count: int) -> None:
     if count > MOST_RUNS:
-        raise InvalidRecord(f"its masks have {count} runs; the limit is {MOST_RUNS}", field=field)
+        raise InvalidRecord(f"its masks have {count} runs; the limit is {MOST_RUNS}")
 
 
 def _picture_of(upload: pb.RecordUpload, limits: Limits) -> Image | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,7 +26,10 @@ from regionsearch.errors import (
     RegionSearchError,
     VersionMismatch,
 )
+from regionsearch.images import Image, decode_image
 from regionsearch.regions import Mask
+from regionsearch.serving.record_batches import EMBEDDED_TOGETHER
+from regionsearch.serving.record_uploads import entities_of
 from regionsearch.v1 import images_pb2 as pb
 from regionsearch.v1 import types_pb2
 
@@ -206,7 +210,6 @@ def test_what_cannot_be_made_into_a_message_ends_the_stream_with_its_own_error(
         ({"boxes": [[0, 0, 5, 5], [5, 5, 101, 9]]}, InvalidRecord, "records[1].entities.boxes"),
         ({"boxes": [[0, 0, 5, 5], [np.nan, 5, 9, 9]]}, InvalidRecord, "records[1].entities.boxes"),
         ({"masks": [np.ones((50, 100), np.bool_)]}, InvalidRecord, "records[1].entities.masks"),
-        ({"masks": [np.ones((5, 5), np.bool_)] * 2}, InvalidRegion, "records[1].entities.masks"),
         ({"objectness": [0.5, 1.5]}, InvalidRecord, "records[1].entities"),
         ({"objectness": [0.5]}, InvalidRecord, "records[1].entities.objectness"),
         ({"labels": ["a", "b", "c"]}, InvalidRecord, "records[1].entities.labels"),
@@ -224,6 +227,13 @@ def test_a_bad_record_is_named_and_none_of_its_call_is_stored(
     assert service.client.get_collection(space).images == 0
 
 
+def test_runs_of_another_size_than_the_image_are_refused() -> None:
+    small = str(Mask.full(5, 5).to_coco()["counts"])
+    with pytest.raises(InvalidRegion, match="add up to 25 pixels, but it has 100 × 50") as caught:
+        entities_of(pb.EntitiesUpload(masks=[small]), 50, 100)
+    assert caught.value.field == "masks"
+
+
 def test_a_few_bytes_do_not_become_gigabytes_of_mask(service: Service, space: str) -> None:
     boxes = np.tile(np.array([0.0, 0.0, 10_000.0, 1.0], np.float32), 1_000)
     upload = pb.RecordUpload(
@@ -239,6 +249,58 @@ def test_a_few_bytes_do_not_become_gigabytes_of_mask(service: Service, space: st
         grpc.StatusCode.INVALID_ARGUMENT,
         "records[0].entities.boxes",
     )
+
+
+def test_few_bytes_of_many_records_do_not_become_gigabytes_of_mask_either(
+    service: Service, space: str
+) -> None:
+    uploads = [
+        pb.RecordUpload(
+            image_id=f"w{number}",
+            width=500_000,
+            height=2,
+            vectors=types_pb2.Vector(packed=unit(2, 1).tobytes()),
+            entities=pb.EntitiesUpload(boxes=[0, 0, 500_000, 1]),
+        )
+        for number in range(20)
+    ]
+    request = pb.UpsertRecordsRequest(collection=space, records=uploads)
+    refused = refusal_of(lambda: service.stubs.images.UpsertRecords(request))
+    assert (refused.reason, refused.field) == ("INVALID_RECORD", "records[15].entities")
+    assert service.client.get_collection(space).images == 0
+
+
+@pytest.mark.parametrize(("text", "what"), [("1" * 4_000_001, "runs"), ("Q0" * 4_000_001, "characters")])
+def test_masks_are_measured_before_they_are_read(service: Service, text: str, what: str) -> None:
+    columns = pb.EntitiesUpload(masks=[text[: len(text) // 2], text[len(text) // 2 :]])
+    with pytest.raises(InvalidRecord, match=f"its masks have [48]00000[12] {what}; the") as caught:
+        entities_of(columns, 2_000, 4_001)
+    assert caught.value.field == "masks"
+
+
+def test_masks_of_many_characters_are_read_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    masks = [Mask.from_array(np.random.default_rng(seed).random((30, 40)) < 0.4) for seed in range(9)]
+    columns = pb.EntitiesUpload(masks=[str(mask.to_coco()["counts"]) for mask in masks])
+    monkeypatch.setattr("regionsearch.serving.record_uploads.CHARACTERS_AT_ONCE", 1_500)
+    assert list(entities_of(columns, 30, 40).masks) == masks
+
+
+def test_no_more_pictures_are_decoded_at_once_than_are_embedded_together(
+    service: Service, collection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+    pictures: weakref.WeakSet[Image] = weakref.WeakSet()
+
+    def decoding(*said: Any, **how: Any) -> Image:
+        picture = decode_image(*said, **how)
+        pictures.add(picture)
+        held.append(len(pictures))
+        return picture
+
+    monkeypatch.setattr("regionsearch.serving.record_uploads.decode_image", decoding)
+    records = [Record(f"p{seed:02}", image=png(seed), boxes=[[0, 0, 20, 20]]) for seed in range(40)]
+    assert len(service.client.upsert_records(collection, records).upserted) == 40
+    assert max(held) <= 2 * EMBEDDED_TOGETHER
 
 
 def test_a_call_has_1_to_1000_records(service: Service, space: str) -> None:
