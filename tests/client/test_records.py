@@ -58,6 +58,19 @@ def test_arrays_and_masks_of_the_library_say_the_same() -> None:
     assert np.frombuffer(one.vectors.packed, "<f4").tolist() == [1, 0]
 
 
+def test_masks_say_how_large_the_image_is() -> None:
+    message = record_message(Record("i", np.ones(4), masks=[np.ones((10, 12), np.bool_)]))
+    assert (message.height, message.width) == (10, 12)
+
+
+def test_boxes_count_as_the_masks_that_a_server_makes_of_them() -> None:
+    wide = [
+        Record(str(number), np.ones(4), 1_000_000, 2, boxes=[[0, 0, 1_000_000, 1]]) for number in range(12)
+    ]
+    messages = list(record_messages("c", wide, "", "synced", repeat_name=True))
+    assert [len(message.records) for message in messages] == [4, 4, 4]
+
+
 @pytest.mark.parametrize(
     ("said", "kind", "field"),
     [
@@ -66,6 +79,14 @@ def test_arrays_and_masks_of_the_library_say_the_same() -> None:
         ({"boxes": [1, 2, 3, 4]}, InvalidRecord, "records[0].boxes"),
         ({"boxes": [[1, 2, 3]]}, InvalidRecord, "records[0].boxes"),
         ({"masks": [np.ones((3, 3))]}, InvalidRegion, "records[0].masks"),
+        ({"masks": [np.ones((3, 3), np.bool_)]}, InvalidRecord, "records[0].masks"),
+        # As many pixels, lying down.
+        ({"masks": [np.ones((20, 5), np.bool_)]}, InvalidRecord, "records[0].masks"),
+        (
+            {"width": None, "masks": [np.ones((10, 10), np.bool_), np.ones((10, 9), np.bool_)]},
+            InvalidRecord,
+            "records[0].masks",
+        ),
         ({"objectness": [1.0]}, InvalidRecord, "records[0].boxes"),
         ({"boxes": [[0, 0, 1, 1]], "labels": [3]}, InvalidRequest, "records[0].labels"),
         ({"width": -1}, InvalidRequest, "records[0].width"),
