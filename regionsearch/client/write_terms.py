@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import operator
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from regionsearch.client.stored_answers import Durability
 from regionsearch.errors import InvalidRequest
 from regionsearch.v1 import types_pb2
 
+MAX_KEY_BYTES = 128
 DURABILITIES: dict[str, types_pb2.Durability] = {
     "synced": types_pb2.DURABILITY_SYNCED,
     "buffered": types_pb2.DURABILITY_BUFFERED,
@@ -29,7 +31,13 @@ def durability_of(durability: Durability) -> types_pb2.Durability:
 def key_of(idempotency_key: str, call: int) -> str:
     """The key of one of the calls that a method makes; of a single one the key itself."""
     key = text_of(idempotency_key, "idempotency_key")
-    return f"{key}/{call}" if key and call else key
+    if not (key and call):
+        return key
+    numbered = f"{key}/{call}"
+    if len(numbered.encode()) <= MAX_KEY_BYTES or len(key.encode()) > MAX_KEY_BYTES:
+        return numbered
+    # The caller's own is short enough, so the calls behind the first must not fail for theirs.
+    return hashlib.sha256(numbered.encode()).hexdigest()
 
 
 def version_of(version: Any, field: str) -> int | None:

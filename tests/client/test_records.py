@@ -40,6 +40,16 @@ def test_messages_hold_all_records_in_order_and_no_more_bytes_than_they_may(size
     assert [message.collection for message in messages][:2] == ["c", ""][: len(messages)]
 
 
+@pytest.mark.parametrize("key", ["k" * 128, "k" * 126, "é" * 64])
+def test_keys_of_messages_are_no_longer_than_keys_may_be(key: str) -> None:
+    records = [record(number, MOST) for number in range(20)]
+    messages = list(record_messages("c", records, key, "synced", repeat_name=True, most_bytes=MOST))
+    keys = [message.idempotency_key for message in messages]
+    assert keys[0] == key
+    assert len(set(keys)) == 20
+    assert max(len(each.encode()) for each in keys) <= 128
+
+
 def test_a_message_has_a_bounded_number_of_records() -> None:
     messages = list(record_messages("c", map(record, range(600)), "", "synced", repeat_name=True))
     assert [len(message.records) for message in messages] == [BATCH_RECORDS, BATCH_RECORDS, 88]
