@@ -6,8 +6,9 @@ Started by `benchmarks.peers`, with the Python that has the peers (benchmarks/pe
 
 FOLDER holds vectors.npy and queries.npy, (n, d) float32 unit vectors. Reads one JSON object a line from stdin
 and answers each with one: `{"do": "build"}`, or `{"do": "ask", "variant": V, "setting": {...}, "first": i,
-"last": j}`, which times every query by itself, the whole call of the client with what it returns made into
-row numbers left out. Knows nothing of RegionSearch.
+"last": j}`, which times every query by itself: the whole call of the client, without what makes row numbers
+of its answer; by the clock and in processor time of all threads of the process. Knows nothing of
+RegionSearch.
 """
 
 from __future__ import annotations
@@ -149,10 +150,20 @@ class Chroma(Peer):
             made.add(ids=[str(first + place) for place in range(len(some))], embeddings=some)
 
     def open(self, variant: str, path: Path, vectors: np.ndarray) -> None:
+        self.path = path
+        self.is_set: Setting = {}
         self.collection = self._client(path).get_collection("vectors", embedding_function=None)
 
     def set(self, setting: Setting) -> None:
+        if setting == self.is_set:
+            return
+        from chromadb.api.shared_system_client import SharedSystemClient
+
         self.collection.modify(configuration={"hnsw": {"ef_search": setting["ef"]}})
+        # An index that has been loaded keeps the setting that it was loaded with.
+        SharedSystemClient.clear_system_cache()
+        self.collection = self._client(self.path).get_collection("vectors", embedding_function=None)
+        self.is_set = setting
 
     def ask(self, query: np.ndarray, setting: Setting) -> Any:
         return self.collection.query(query_embeddings=query[None], n_results=K, include=["distances"])
@@ -216,7 +227,8 @@ class MilvusLite(Peer):
             some = vectors[first : first + self.BATCH]
             client.insert("vectors", [{"id": first + place, "vector": row} for place, row in enumerate(some)])
         client.flush("vectors")
-        client.create_index("vectors", indexes)
+        # A call that takes longer than the client's own timeout would be sent again, and be refused.
+        client.create_index("vectors", indexes, timeout=3_600)
         client.load_collection("vectors")
         client.close()
 
@@ -271,7 +283,8 @@ class Served:
 
     def reply(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         if asked["do"] == "build":
-            built = {variant: self.built(variant) for variant in self.peer.variants}
+            only = bool(asked.get("only_built"))
+            built = {variant: self.built(variant, only_built=only) for variant in self.peer.variants}
             return {"built": built, "versions": {each: version(each) for each in self.peer.packages}}
         if asked["variant"] != self.opened:
             self.peer.open(asked["variant"], self.path(asked["variant"]), self.vectors)
@@ -281,13 +294,15 @@ class Served:
     def path(self, variant: str) -> Path:
         return self.folder / f"{self.name}-{variant}"
 
-    def built(self, variant: str) -> dict[str, Any]:
+    def built(self, variant: str, *, only_built: bool = False) -> dict[str, Any]:
         """Seconds and bytes; an error in their place where it could not be built. What an earlier run built
         is taken as it is."""
         path = self.path(variant)
         note = path.parent / f"{path.name}.json"
         if note.is_file():
             return dict(json.loads(note.read_text("utf-8")))
+        if only_built:
+            return {"error": "it has not been built"}
         shutil.rmtree(path, ignore_errors=True)
         start = time.perf_counter()
         try:
@@ -305,13 +320,14 @@ class Served:
         self.peer.ask(
             self.queries[first], setting
         )  # what is read or allocated at first is not a query's time
-        milliseconds, found = [], []
+        milliseconds, processor, found = [], [], []
         for query in self.queries[first:last]:
-            start = time.perf_counter()
+            start, spent = time.perf_counter(), time.process_time()
             answer = self.peer.ask(query, setting)
+            processor.append(1_000 * (time.process_time() - spent))
             milliseconds.append(1_000 * (time.perf_counter() - start))
             found.append(self.peer.rows(answer))
-        return {"ms": milliseconds, "rows": found}
+        return {"ms": milliseconds, "cpu_ms": processor, "rows": found}
 
 
 if __name__ == "__main__":
