@@ -246,3 +246,39 @@ def test_snapshots_in_a_folder_are_found_and_removed(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["c", "notes.tar"]
     with pytest.raises(SnapshotNotFound, match="folder"):
         snapshots.find(tmp_path / "none")
+
+
+def test_a_snapshot_inside_the_data_directory_is_refused(tmp_path: Path) -> None:
+    """Opening for writing sweeps the folders of segments, and a snapshot there with them."""
+    data = tmp_path / "data"
+    (tmp_path / "link").symlink_to(data)
+    with DataDirectory(data, "write") as directory:
+        fill(directory.create_collection(spec(pixels="original")), seed=1)
+        before = sorted(path.name for path in data.iterdir())
+        for place in ("segments/9", "snapshot", "catalog/one.tar", "../link/one.tar", ""):
+            with pytest.raises(InvalidRequest, match="inside the data directory"):
+                snapshots.create(directory, "photos", data / place)
+        assert sorted(path.name for path in data.iterdir()) == before
+
+
+def test_what_is_no_unfinished_snapshot_is_not_removed_to_make_room_for_one(tmp_path: Path) -> None:
+    (tmp_path / "one.partial").mkdir()
+    (tmp_path / "one.partial" / "thesis.txt").write_text("three years")
+    (tmp_path / "two.tar.partial").write_text("a film, half downloaded")
+    with DataDirectory(tmp_path / "data", "write") as directory:
+        fill(directory.create_collection(spec(pixels="original")), seed=1)
+        for name in ("one", "two.tar"):
+            with pytest.raises(SnapshotExists, match="in the way"):
+                snapshots.create(directory, "photos", tmp_path / name)
+    assert (tmp_path / "one.partial" / "thesis.txt").read_text() == "three years"
+    assert (tmp_path / "two.tar.partial").read_text() == "a film, half downloaded"
+
+
+def test_removing_a_link_to_a_snapshot_removes_the_snapshot(tmp_path: Path) -> None:
+    with DataDirectory(tmp_path / "data", "write") as directory:
+        fill(directory.create_collection(spec(pixels="original")), seed=1)
+        for shape in SHAPES:
+            snapshots.create(directory, "photos", tmp_path / "kept" / shape)
+            (tmp_path / shape).symlink_to(tmp_path / "kept" / shape)
+            snapshots.remove(tmp_path / shape)
+    assert list((tmp_path / "kept").iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections import Counter
 from contextlib import ExitStack
@@ -22,7 +23,7 @@ from regionsearch.collection.snapshots.row_files import RowFile, collection_rows
 from regionsearch.collection.spec_rows import spec_from_json, stored_spec
 from regionsearch.collection.steps import reached
 from regionsearch.collection.unfinished_snapshots import noted
-from regionsearch.errors import CollectionNotFound
+from regionsearch.errors import CollectionNotFound, InvalidRequest
 
 _ROWS_BETWEEN_CHECKS = 256
 
@@ -47,11 +48,12 @@ def create(
     """
     collection = directory.collection(name)
     path = Path(destination)
+    _refuse_inside(directory, path)
     with noted(directory.environment, path), writing(path) as writer, ExitStack() as held:
         with directory.environment.transaction() as transaction:
             spec, counters = _at_this_moment(directory, transaction, collection.spec.name, collection.number)
             files = _open_segment_files(directory, transaction, collection.number, held)
-            sizes = sum(source.stat().st_size for _, source, _ in files if source.exists())
+            sizes = sum(os.fstat(file.fileno()).st_size for _, _, file in files)
             going = Going(counters.stored_bytes + sizes, progress, check)
             going.on()
             entries, rows = _copy_rows(directory, transaction, collection.number, writer, going)
@@ -69,6 +71,15 @@ def create(
     reached("snapshot: renamed")
     going.done()
     return SnapshotInfo.of(path, manifest)
+
+
+def _refuse_inside(directory: DataDirectory, path: Path) -> None:
+    """What is no part of a data directory is swept out of some of its folders, and is lost with it."""
+    if path.resolve().is_relative_to(directory.path.resolve()):
+        raise InvalidRequest(
+            f"'{path}' lies inside the data directory '{directory.path}': take snapshots outside of it",
+            field="destination",
+        )
 
 
 def _at_this_moment(

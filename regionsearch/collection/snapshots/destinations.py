@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from regionsearch.collection.snapshots.manifest import MANIFEST, FileEntry
+from regionsearch.collection.snapshots.manifest import MANIFEST, FileEntry, is_ours
 from regionsearch.collection.unfinished_snapshots import OLD, PARTIAL
 from regionsearch.errors import FailedPrecondition, InvalidRequest, ReadOnly, SnapshotExists, StorageFull
 
@@ -60,11 +60,11 @@ def writing(path: Path, *, replace: bool = False) -> Iterator[SnapshotWriter]:
 
 
 def writer_for(path: Path, *, replace: bool = False) -> SnapshotWriter:
-    """For a tar when the name ends in `.tar`, otherwise for a folder. What an earlier writer left of this
-    snapshot when it was killed is removed.
+    """For a tar when the name ends in `.tar`, otherwise for a folder; replace: for what lies there. What an
+    earlier writer left of this snapshot when it was killed is removed.
 
-    Raises SnapshotExists (something lies there, or is being written there now), InvalidRequest (compressed),
-    FailedPrecondition, ReadOnly, StorageFull.
+    Raises SnapshotExists (something lies there or in the way, or is being written there now), InvalidRequest
+    (compressed), FailedPrecondition, ReadOnly, StorageFull.
     """
     if path.name.lower().endswith(_COMPRESSED):
         raise InvalidRequest(
@@ -77,7 +77,8 @@ def writer_for(path: Path, *, replace: bool = False) -> SnapshotWriter:
         raise SnapshotExists(f"'{path}' exists already; nothing there was touched")
     with writing_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        return _TarWriter(path) if is_tar(path) else _FolderWriter(path)
+        to_tar = path.is_file() if replace else is_tar(path)
+        return _TarWriter(path) if to_tar else _FolderWriter(path)
 
 
 def is_tar(path: Path) -> bool:
@@ -104,6 +105,9 @@ class _FolderWriter:
         if self._partial.is_dir():
             # Whoever was killed has let go of its lock; whoever still writes has not.
             with _locked(self._partial, path):
+                for folder, _, files in os.walk(self._partial):
+                    for name in files:
+                        _refuse_strange(self._partial, str(Path(folder, name).relative_to(self._partial)))
                 shutil.rmtree(self._partial)
         self._partial.mkdir()
         self._lock = _lock(self._partial, path)
@@ -177,6 +181,10 @@ class _TarWriter:
         self._partial = path.with_name(path.name + PARTIAL)
         if self._partial.exists():
             with _locked(self._partial, path):
+                with self._partial.open("rb") as left:
+                    first = left.read(tarfile.LENGTH_NAME).partition(b"\0")[0]
+                if first:
+                    _refuse_strange(self._partial, os.fsdecode(first))
                 self._partial.unlink()
         self._file = self._partial.open("xb")
         self._lock = _lock(self._partial, path)
@@ -249,6 +257,14 @@ def _member(name: str, size: int) -> tarfile.TarInfo:
     member.size = size
     member.mode = 0o644
     return member
+
+
+def _refuse_strange(partial: Path, name: str) -> None:
+    """What is removed is what a snapshot that was not finished can hold, and no folder of somebody else's."""
+    if name != MANIFEST and not is_ours(name):
+        raise SnapshotExists(
+            f"'{partial}' is in the way and holds {name!r:.200}, which no snapshot has; nothing was touched"
+        )
 
 
 def _lock(partial: Path, path: Path) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from regionsearch.collection.snapshots.destinations import is_tar, writing_errors
+from regionsearch.collection.snapshots.destinations import writing_errors
 from regionsearch.collection.snapshots.verifying import describe
 from regionsearch.collection.unfinished_snapshots import PARTIAL
 
@@ -15,10 +15,10 @@ def remove(path: Path) -> None:
 
     Raises SnapshotNotFound, DataLoss and UnsupportedFormat (it cannot be told what lies there), ReadOnly.
     """
-    path = Path(path)
+    path = Path(path).resolve()  # else a link would go, and not what it leads to
     describe(path)
     with writing_errors(path):
-        if is_tar(path):
+        if path.is_file():
             path.unlink()
             return
         leaving = path.with_name(path.name + PARTIAL)
