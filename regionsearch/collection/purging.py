@@ -21,7 +21,8 @@ _COMPACTED, _REWRITTEN = 0.4, 0.9
 
 @dataclass(frozen=True, slots=True)
 class PurgeReport:
-    """deleted: images that the collection had. rewritten: snapshots that had some of them. missing: ids that
+    """deleted: images that the collection had. rewritten: snapshots that had some of them, or rows of images
+    that were deleted before. missing: ids that
     neither had. scrubbed_bytes: of deleted rows, of any image, that lay in the catalog's file and are zeros
     now. complete: whether the files hold nothing of the images any more. notes: what hindered it, and what
     to do.
@@ -73,11 +74,13 @@ def purge(
         begin, end = (
             _COMPACTED + (_REWRITTEN - _COMPACTED) * each / len(snapshots) for each in (place, place + 1)
         )
-        with noted(directory.environment, path):
-            held = without_images(path, image_ids, progress=_part(progress, begin, end), check=check)
-        if held:
+        with noted(directory.environment, path.resolve()):
+            held, is_rewritten = without_images(
+                path, image_ids, progress=_part(progress, begin, end), check=check
+            )
+        if is_rewritten:
             rewritten.append(path)
-            known.update(held)
+        known.update(held)
     reached("purge: snapshots rewritten")
     scrubbed = scrub(directory.environment, check=check, readers_seconds=readers_seconds)
     reached("purge: scrubbed")

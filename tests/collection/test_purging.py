@@ -123,6 +123,54 @@ def test_nothing_of_a_purged_image_is_left_in_any_file(tmp_path: Path, entities:
     assert files_with(tmp_path / "all", needles) == []
 
 
+@pytest.mark.parametrize("shape", ["snapshot", "snapshot.tar"])
+def test_a_snapshot_is_purged_where_a_link_leads_and_under_any_name(tmp_path: Path, shape: str) -> None:
+    """Not beside it: the old one would stay where the link leads."""
+    random = np.random.default_rng(7)
+    needles = {"payload": b"unutterable-", "id": b"secret-holiday"}
+    secret = secret_record(random, "secret-holiday", unit_vectors(random, 3))
+    with DataDirectory(tmp_path / "data", "write") as directory:
+        photos = directory.create_collection(spec(pixels="original"))
+        photos.upsert([secret, *(record(random, f"{number}") for number in range(5))])
+        snapshots.create(directory, "photos", tmp_path / "kept" / shape)
+        renamed = tmp_path / "kept" / "of last summer"
+        (tmp_path / "kept" / shape).rename(renamed)
+        (tmp_path / "link").symlink_to(renamed)
+        report = purge(directory, "photos", ["secret-holiday"], snapshots=[tmp_path / "link"])
+        assert (report.rewritten, report.complete) == ((tmp_path / "link",), True)
+        assert files_with(tmp_path, needles) == []
+        assert [path.name for path in (tmp_path / "kept").iterdir()] == ["of last summer"]
+        assert (tmp_path / "link").is_symlink()
+        assert snapshots.verify(renamed).problems == ()
+        assert snapshots.describe(renamed).images == 5
+    assert files_with(tmp_path, needles) == []
+
+
+@pytest.mark.parametrize("shape", ["snapshot", "snapshot.tar"])
+def test_segments_of_a_snapshot_know_nothing_of_an_image_that_was_deleted_before_it(
+    tmp_path: Path, shape: str
+) -> None:
+    """Its row is dead, but its vector's code is there: in a snapshot that has no image of this id."""
+    random = np.random.default_rng(8)
+    with DataDirectory(
+        tmp_path / "data", "write", upkeep=UpkeepSettings.small(background=False)
+    ) as directory:
+        photos = directory.create_collection(spec())
+        photos.upsert([record(random, f"{number}", entities=2) for number in range(30)])
+        photos.seal()
+        photos.delete(["7"])
+        snapshots.create(directory, "photos", tmp_path / shape)
+        report = purge(directory, "photos", ["7"], snapshots=[tmp_path / shape])
+        assert (report.rewritten, report.missing) == ((tmp_path / shape,), ("7",))
+        assert snapshots.verify(tmp_path / shape).problems == ()
+        restored = snapshots.restore(directory, tmp_path / shape, name="again")
+        assert restored.stats.images == 29
+        assert not restored.stats.segments  # they are made again
+        # One without dead rows stays as it is.
+        snapshots.create(directory, "photos", tmp_path / "clean")
+        assert purge(directory, "photos", ["7"], snapshots=[tmp_path / "clean"]).rewritten == ()
+
+
 def test_deleting_alone_leaves_bytes_that_a_purge_removes(tmp_path: Path) -> None:
     """Otherwise the test above would prove nothing."""
     random = np.random.default_rng(1)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from regionsearch.collection.catalog import Counters, IdRow
 from regionsearch.collection.fields.field_block import BLOCK_BITS, PLACE_IN_BLOCK, FieldBlock
 from regionsearch.collection.row_seals import SEAL_BYTES
+from regionsearch.collection.segments.manifest import SegmentRow
 from regionsearch.collection.snapshots.destinations import writing
 from regionsearch.collection.snapshots.going_on import Check, Going, Progress
 from regionsearch.collection.snapshots.manifest import FileEntry, Manifest
@@ -26,22 +30,26 @@ _BLOCK_ROW = 1
 
 def without_images(
     path: Path, image_ids: Sequence[str], *, progress: Progress | None = None, check: Check | None = None
-) -> set[str]:
+) -> tuple[set[str], bool]:
     """Writes the snapshot anew beside itself and puts it in its own place, in one step where the system can
     exchange two names, with checksums anew. Files of index segments, which know the images' vectors, are
-    left out: a restore makes them again. When it has none of the images nothing is touched.
+    left out: a restore makes them again. A snapshot that has none of the images is left alone, unless its
+    segments have dead rows: of whom they are is not known any more, so it may be of one of these, which was
+    deleted before the snapshot was taken.
 
-    Returns the ids of those that it had.
+    Returns the ids of those that it had, and whether it was written anew.
 
     Raises SnapshotNotFound, DataLoss (it is damaged: nothing is touched), UnsupportedFormat, Cancelled,
     StorageFull, ReadOnly.
     """
+    # A link would be exchanged itself, and leave the old snapshot where it leads.
+    path = path.resolve()
     with opened(path) as (source, manifest):
         going = Going(3 * sum(entry.size for entry in manifest.files), progress, check)
         require_sound(source, manifest, going)
         leaving = _Leaving.of(source, manifest, image_ids, going)
-        if not leaving.numbers:
-            return set()
+        if not leaving.numbers and not leaving.dead_rows:
+            return set(), False
         with writing(path, replace=True) as writer:
             entries: list[FileEntry] = []
             rows: Counter[str] = Counter()
@@ -62,33 +70,50 @@ def without_images(
             going.on()
             writer.publish(replace=True)
     going.done()
-    return leaving.found
+    return leaving.found, True
 
 
 @dataclass(eq=False)
 class _Leaving:
-    """The images that go: their ids and numbers, and what they took."""
+    """The images that go: their ids and numbers, and what they took.
+
+    dead_rows: whether files of segments have rows of images that were gone before."""
 
     ids: set[bytes]
     numbers: set[int] = field(default_factory=set)
     found: set[str] = field(default_factory=set)
     entities: int = 0
     stored_bytes: int = 0
+    dead_rows: bool = False
 
     @staticmethod
     def of(source: SnapshotSource, manifest: Manifest, image_ids: Sequence[str], going: Going) -> _Leaving:
         leaving = _Leaving({image_id.encode("utf-8", "surrogatepass") for image_id in image_ids})
+        numbers = array("q")
+        segments: list[SegmentRow] = []
         for entry in manifest.files:
             if not entry.holds_rows:
                 continue
             going.on(entry.size)
             where = f"{named(source.path)}: '{entry.name}'"
             for database, key, value in rows_of(row_file(source, entry), where):
-                if database == "ids" and key in leaving.ids:
+                if database == "ids":
                     row = IdRow.unpack(unsealed(where, database, key, value))
-                    leaving.numbers.add(row.number)
-                    leaving.found.add(key.decode())
-                    leaving.entities += row.entities
+                    numbers.append(row.number)
+                    if key in leaving.ids:
+                        leaving.numbers.add(row.number)
+                        leaving.found.add(key.decode())
+                        leaving.entities += row.entities
+                elif database == "segments" and len(key) == _NUMBER.size:
+                    (number,) = _NUMBER.unpack(key)
+                    stored = bytes(unsealed(where, database, key, value))
+                    segments.append(SegmentRow.unpack(number, stored))
+        alive = np.sort(np.asarray(numbers, np.int64))
+        leaving.dead_rows = any(
+            np.searchsorted(alive, segment.last, "right") - np.searchsorted(alive, segment.first)
+            < segment.images
+            for segment in segments
+        ) and any(not entry.holds_rows for entry in manifest.files)
         return leaving
 
     def rows_left(self, source: SnapshotSource, entry: FileEntry) -> Iterator[tuple[str, bytes, bytes]]:
