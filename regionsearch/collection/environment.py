@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import resource
 import threading
@@ -54,6 +55,7 @@ SUB_DATABASES = (
 )
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
+_log = logging.getLogger(__name__)
 _open_here: dict[tuple[int, int], Environment] = {}
 _open_here_lock = threading.Lock()
 
@@ -187,7 +189,10 @@ class Environment:
 
     def _fill_up_file(self) -> None:
         """Gives pages that are free at the end of the file their place on the disk, so that a delete finds
-        them when nothing else is left there. Where they do not fit, it is tried again by the next write."""
+        them when nothing else is left there. Where they do not fit, it is tried again by the next write.
+
+        Nothing is raised: it follows a commit, which whoever asked for it must not take for one that failed.
+        """
         expected = self._expected_bytes()
         if self._file_bytes >= expected:
             return
@@ -198,7 +203,7 @@ class Environment:
                     os.posix_fallocate(data.fileno(), size, expected - size)
         except OSError as error:
             if error.errno not in _NO_SPACE:
-                raise
+                _log.warning("free pages of '%s' get no place on the disk now: %s", self.catalog, error)
         else:
             self._file_bytes = expected
 
@@ -214,6 +219,14 @@ class Environment:
     def database(self, name: str) -> Any:
         return self._databases[name]
 
+    def refuse_fork(self) -> None:
+        """Raises FailedPrecondition in a fork of the process that opened this: its threads are not there."""
+        if os.getpid() != self._process:
+            raise FailedPrecondition(
+                f"data directory '{self.catalog.parent}' was opened by process {self._process} and "
+                f"cannot be used in its fork {os.getpid()}: open it after the fork"
+            )
+
     @contextlib.contextmanager
     def transaction(self, *, write: bool = False) -> Iterator[Any]:
         """A transaction whose values are views of the map (writes: bytes that LMDB owns), valid inside.
@@ -221,11 +234,7 @@ class Environment:
         Committed, and on disk, when the block ends; aborted when it raises. LMDB's errors leave as ours.
         Raises FailedPrecondition after a fork or `close`.
         """
-        if os.getpid() != self._process:
-            raise FailedPrecondition(
-                f"data directory '{self.catalog.parent}' was opened by process {self._process} and "
-                f"cannot be used in its fork {os.getpid()}: open it after the fork"
-            )
+        self.refuse_fork()
         with self._idle:
             if self._opens == 0:
                 raise FailedPrecondition(f"data directory '{self.catalog.parent}' is closed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -22,6 +23,8 @@ BUFFERED_BYTES = 64 << 20
 BUFFERED_REQUESTS = GROUP_REQUESTS
 LINGER_SECONDS = 0.1
 """How long a buffered write waits for company: half of its 200 ms, for the commit takes time itself."""
+
+_log = logging.getLogger(__name__)
 
 Publish = Callable[[], None]
 Apply = Callable[[Any], tuple[Any, Publish | None]]
@@ -85,7 +88,7 @@ class GroupCommit:
         """Waits until the request's transaction is on disk and published; returns what `apply` gave.
 
         size: bytes that it writes, roughly; bounds the memory of a group.
-        Raises what `apply` refused with, StorageFull, and FailedPrecondition after `close`.
+        Raises what `apply` refused with, StorageFull, and FailedPrecondition after `close` and in a fork.
         """
         request = _Request(apply, size)
         self._queue(request)
@@ -95,8 +98,9 @@ class GroupCommit:
         """Returns when the request is queued, which waits while too much is waiting already.
 
         What goes wrong later is logged, and kept in `failures` under `owner`.
-        Raises FailedPrecondition after `close`.
+        Raises FailedPrecondition after `close`, and in a fork.
         """
+        self._environment.refuse_fork()
         with self._room:
             self._room.wait_for(lambda: self._takes(size))
             self._buffered_bytes += size
@@ -121,6 +125,7 @@ class GroupCommit:
         self._thread.join()
 
     def _queue(self, request: _Request) -> None:
+        self._environment.refuse_fork()
         with self._open_lock:
             if not self._open:
                 raise FailedPrecondition(f"data directory '{self._environment.catalog.parent}' is closed")
@@ -139,8 +144,18 @@ class GroupCommit:
 
     def _run(self) -> None:
         while (group := self._next_group()) is not None:
-            self._commit(group)
-            self._fill.look()
+            # Whatever happens, this thread lives on: everyone who writes after it waits for it.
+            try:
+                self._commit(group)
+            except BaseException as error:
+                _log.exception("a group of writes failed in an unforeseen way")
+                for request in group:
+                    if not request.future.done():
+                        self._failed(request, error)
+            try:
+                self._fill.look()
+            except Exception:
+                _log.exception("how full '%s' is cannot be told", self._environment.catalog.parent)
 
     def _next_group(self) -> list[_Request] | None:
         request = self._waiting.get()

@@ -133,12 +133,16 @@ class SearchArms:
             state = self._state
             # Else not loaded yet, or loaded from records that hold this change already.
             if state is not None and change.generation > state.view.generation:
-                try:
-                    self._apply(state, change)
-                except BaseException:
-                    # The records are right; the next search loads the view from them again.
+                if change.generation > state.view.generation + 1:
+                    # A change before it was committed and could not be published.
                     self._state = None
-                    raise
+                else:
+                    try:
+                        self._apply(state, change)
+                    except BaseException:
+                        # The records are right; the next search loads the view from them again.
+                        self._state = None
+                        raise
         self._notice()
 
     def _notice(self) -> None:
@@ -158,6 +162,10 @@ class SearchArms:
         state.show(change.generation, state.view.fields.changed(change.fields), self.records)
 
     # upkeep, on its thread
+
+    def refuse_fork(self) -> None:
+        """Raises FailedPrecondition."""
+        self._environment.refuse_fork()
 
     def loaded(self) -> bool:
         return self._state is not None
@@ -212,19 +220,23 @@ class SearchArms:
             listed = {each.number for each in self._manifest.segments(transaction)}
             if not listed.issuperset(taken) or (row is not None and row.number in listed):
                 raise ValueError(f"segments {sorted(taken)} are not those of the manifest: {sorted(listed)}")
+            before = self._manifest.next_number(transaction)
             self._manifest.change(transaction, [] if row is None else [row], taken)
             at = self._manifest.next_number(transaction)
-            return None, lambda: self._exchanged(set(removed), part, at, frozen=frozen)
+            return None, lambda: self._exchanged(set(removed), part, before, at, frozen=frozen)
 
         self._writer.submit(apply)
 
-    def _exchanged(self, removed: set[int], part: SegmentPart | None, at: int, *, frozen: bool) -> None:
+    def _exchanged(
+        self, removed: set[int], part: SegmentPart | None, before: int, at: int, *, frozen: bool
+    ) -> None:
+        """before, at: the manifest's next number until then, and now."""
         with self._changing:
             state = self._state
-            if state is None:
-                return
-            if state.segments_at + 1 != at:
-                self._state = None  # loaded anew while this was published: the manifest says what is right
+            if state is None or state.segments_at == at:
+                return  # not loaded, or loaded after the commit
+            if state.segments_at != before or (frozen and state.frozen is None):
+                self._state = None  # loaded anew meanwhile: the manifest and the records say what is right
                 return
             replaced = [each for each in state.segments if each.row.number in removed]
             kept = [each for each in state.segments if each.row.number not in removed]

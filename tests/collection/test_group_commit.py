@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +17,9 @@ import numpy as np
 import pytest
 from stored_images import assert_same_image, record, spec, unit_vectors
 
-from regionsearch.collection import DataDirectory
+from regionsearch.collection import DataDirectory, fill_level
+from regionsearch.collection.environment import Environment
+from regionsearch.collection.group_commit import GroupCommit
 from regionsearch.errors import FailedPrecondition, InvalidRecord, StorageFull
 
 SMALL_MAP = 4 << 20
@@ -240,3 +245,92 @@ def test_close_finishes_what_was_queued_and_then_refuses(tmp_path: Path) -> None
         collection.get("0-0")
     with DataDirectory(tmp_path / "data", "read") as reopened:
         assert sorted(reopened.collection("photos").image_ids()) == sorted(written)
+
+
+def test_a_commit_whose_free_pages_get_no_place_on_the_disk_is_applied_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(0)
+
+    def no_descriptor(descriptor: int, offset: int, size: int) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with DataDirectory(tmp_path / "data", "write") as directory:
+        collection = directory.create_collection(spec())
+        collection.load()
+        monkeypatch.setattr(os, "posix_fallocate", no_descriptor)
+        monkeypatch.setattr(Environment, "_expected_bytes", lambda environment: 1 << 30)
+        result = collection.upsert([record(random, "a")], if_versions={"a": 0})
+        assert (result[0].version, result[0].created) == (1, True)
+        assert len(collection.search_images(unit_vectors(random, 1)[0], 10).numbers) == 1
+
+
+@pytest.mark.parametrize("what", ["fill", "used"])
+def test_the_writer_lives_on_when_it_cannot_tell_how_full_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    random = np.random.default_rng(0)
+
+    def broken(environment: Environment) -> float:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fill_level, "_SECONDS_BETWEEN_LOOKS", 0.0)
+    with DataDirectory(tmp_path / "data", "write") as directory:
+        collection = directory.create_collection(spec())
+        monkeypatch.setattr(Environment, what, broken)
+        for number in range(3):
+            collection.upsert([record(random, f"{number}")])
+        assert list(collection.image_ids()) == ["0", "1", "2"]
+    assert "Input/output error" in caplog.text
+
+
+def test_the_writer_lives_on_after_an_error_that_nobody_foresaw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(0)
+
+    with DataDirectory(tmp_path / "data", "write") as directory:
+        collection = directory.create_collection(spec())
+        with monkeypatch.context() as patched:
+            patched.setattr(GroupCommit, "_done", lambda writer, request: writer.nowhere)
+            with pytest.raises(AttributeError):
+                collection.upsert([record(random, "a")])
+        collection.upsert([record(random, "b")])
+        assert collection.contains("b")
+
+
+def test_writes_in_a_fork_are_refused_and_do_not_hang(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    directory = DataDirectory(tmp_path / "data", "write")
+    collection = directory.create_collection(spec())
+    image = record(random, "a")
+    collection.upsert([image])
+    collection.seal()
+    child = os.fork()
+    if child == 0:
+        refused = 0
+        for write in (
+            lambda: collection.upsert([image]),
+            lambda: collection.upsert([image], durability="buffered"),
+            lambda: collection.delete(["a"]),
+            collection.flush,
+            collection.seal,
+        ):
+            try:
+                write()
+            except FailedPrecondition:
+                refused += 1
+        os._exit(refused)
+    deadline = time.monotonic() + 20
+    status = 0
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            break
+        time.sleep(0.02)
+    else:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        pytest.fail("a write in a fork hangs")
+    assert os.waitstatus_to_exitcode(status) == 5
+    directory.close()

@@ -77,6 +77,7 @@ class Upkeep:
 
         Raises what `check` raises, CollectionNotFound, StorageFull; what was published before stays.
         """
+        arms.refuse_fork()
         order = _Order(arms, compact, progress, check)
         with self._woken:
             if self._closing:
