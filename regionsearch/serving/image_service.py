@@ -8,6 +8,7 @@ import grpc
 
 from regionsearch.collection.idempotency import check_key
 from regionsearch.collection.purging import purge
+from regionsearch.collection.validation import check_image_id
 from regionsearch.errors import InvalidRequest
 from regionsearch.filters import parse
 from regionsearch.serving.backend import Backend
@@ -16,7 +17,15 @@ from regionsearch.serving.image_messages import record_to_message, selection_of
 from regionsearch.serving.operation_messages import operation_to_message
 from regionsearch.serving.operations import Outcome, Steps
 from regionsearch.serving.record_batches import upsert_record_stream, upsert_records
-from regionsearch.serving.required import DURABILITIES, collection_of, naming_image, required
+from regionsearch.serving.required import (
+    DURABILITIES,
+    blaming,
+    collection_of,
+    naming,
+    naming_image,
+    naming_payload,
+    required,
+)
 from regionsearch.serving.snapshot_shelf import SnapshotShelf
 from regionsearch.serving.uploads import bring_in, payload_of
 from regionsearch.v1 import images_pb2 as pb
@@ -25,6 +34,7 @@ from regionsearch.v1 import images_pb2_grpc
 REPORTED_FAILURES = 1_000
 """Failures that the answer to a stream names; the others are counted."""
 DELETED_AT_ONCE = 1_000
+PURGED_SNAPSHOTS = 1_000
 
 
 class ImageServicer(images_pb2_grpc.ImageServiceServicer):
@@ -132,7 +142,7 @@ class ImageServicer(images_pb2_grpc.ImageServiceServicer):
         collection = collection_of(self._backend, request.collection)
         image_id = required(request.image_id, "image_id")
         payload = payload_of(request.payload_json)
-        with naming_image(image_id):
+        with naming_image(image_id), naming_payload():
             result = collection.update_payload(
                 image_id,
                 payload,
@@ -158,7 +168,7 @@ class ImageServicer(images_pb2_grpc.ImageServiceServicer):
     def DeleteMatching(  # noqa: N802
         self, request: pb.DeleteMatchingRequest, context: grpc.ServicerContext
     ) -> pb.DeleteMatchingResponse:
-        collection = collection_of(self._backend, request.collection)
+        name = collection_of(self._backend, request.collection).spec.name
         where = request.filter
         if not where.strip():
             raise InvalidRequest(
@@ -171,7 +181,8 @@ class ImageServicer(images_pb2_grpc.ImageServiceServicer):
             check_key(request.idempotency_key)
 
         def work(steps: Steps) -> Outcome:
-            deleted = collection.delete_matching(
+            # When its turn comes, the collection may have given way to a snapshot of it.
+            deleted = collection_of(self._backend, name).delete_matching(
                 where,
                 idempotency_key=request.idempotency_key,
                 progress=steps.progress,
@@ -179,7 +190,7 @@ class ImageServicer(images_pb2_grpc.ImageServiceServicer):
             )
             return Outcome(deleted)
 
-        operation = self._backend.operations.begin("delete_matching", collection.spec.name, work)
+        operation = self._backend.operations.begin("delete_matching", name, work)
         return pb.DeleteMatchingResponse(operation=operation_to_message(operation))
 
     def PurgeImages(  # noqa: N802
@@ -187,13 +198,25 @@ class ImageServicer(images_pb2_grpc.ImageServiceServicer):
     ) -> pb.PurgeImagesResponse:
         collection = collection_of(self._backend, request.collection)
         name, image_ids = collection.spec.name, _ids_of(request.image_ids)
-        places = [
-            self._shelf.place(snapshot, f"snapshots[{number}]")
-            for number, snapshot in enumerate(request.snapshots)
-        ]
+        # Now, while somebody waits: what cannot be is no operation.
+        for number, image_id in enumerate(image_ids):
+            with blaming(f"image_ids[{number}]"):
+                check_image_id(image_id)
+        if len(request.snapshots) > PURGED_SNAPSHOTS:
+            raise InvalidRequest(
+                f"the call has {len(request.snapshots)} snapshots; it can have {PURGED_SNAPSHOTS}",
+                field="snapshots",
+            )
+        # Each once: rewriting one takes long.
+        places = list(
+            dict.fromkeys(
+                self._shelf.place(snapshot, f"snapshots[{number}]")
+                for number, snapshot in enumerate(request.snapshots)
+            )
+        )
 
         def work(steps: Steps) -> Outcome:
-            with self._shelf.unnamed():
+            with self._shelf.unnamed(), naming(self._backend, name, "collection"):
                 report = purge(
                     self._backend.directory,
                     name,

@@ -14,7 +14,7 @@ from regionsearch.protobuf_shapes import at_field
 from regionsearch.serving.backend import Backend
 from regionsearch.serving.calls import check_alive
 from regionsearch.serving.record_uploads import RECORDS_AT_ONCE, Received, conditions_of, received
-from regionsearch.serving.required import DURABILITIES, collection_of
+from regionsearch.serving.required import DURABILITIES, collection_of, naming_payload
 from regionsearch.v1 import images_pb2 as pb
 
 EMBEDDED_TOGETHER = 8
@@ -84,7 +84,8 @@ def upsert_record_stream(
             by_id = {image.image_id: image.created for image in stored.upserted}
             response.messages += 1
             response.created += sum(by_id.values())
-            response.replaced += len(by_id) - sum(by_id.values())
+            if DURABILITIES[request.durability] == "synced":
+                response.replaced += len(by_id) - sum(by_id.values())
             response.entities += stored.entities
     except RegionSearchError as error:
         error.metadata["stored_messages"] = str(response.messages)
@@ -137,7 +138,7 @@ def _records_of(
 def _check_each(collection: Collection, records: list[ImageRecord]) -> None:
     """Raises InvalidRecord, naming the place of the record that the collection does not take."""
     for number, record in enumerate(records):
-        with at_field(f"records[{number}]"):
+        with at_field(f"records[{number}]"), naming_payload():
             collection.check(record)
 
 

@@ -7,7 +7,13 @@ from contextlib import contextmanager
 
 from regionsearch.collection import Collection
 from regionsearch.collection.records import Durability
-from regionsearch.errors import CollectionNotFound, ImageNotFound, InvalidRequest, RegionSearchError
+from regionsearch.errors import (
+    CollectionNotFound,
+    ImageNotFound,
+    InvalidRecord,
+    InvalidRequest,
+    RegionSearchError,
+)
 from regionsearch.serving.backend import Backend
 from regionsearch.v1 import types_pb2
 
@@ -69,6 +75,17 @@ def naming_image(image_id: str) -> Iterator[None]:
     except ImageNotFound as error:
         error.field = "image_id"
         error.metadata["image"] = image_id
+        raise
+
+
+@contextmanager
+def naming_payload() -> Iterator[None]:
+    """An InvalidRecord about a payload raised inside names the field in which requests carry it."""
+    try:
+        yield
+    except InvalidRecord as error:
+        if error.field is not None and error.field.split(".")[0] == "payload":
+            error.field = "payload_json"
         raise
 
 

@@ -356,6 +356,28 @@ def test_a_buffered_record_is_soon_there(service: Service, space: str) -> None:
     assert service.client.get_image(space, "r001").payload == {"year": 2001}
 
 
+def test_what_a_buffered_stream_replaced_is_not_guessed(service: Service, space: str) -> None:
+    report = service.client.upsert_record_stream(space, map(record, range(3)), durability="buffered")
+    assert (report.messages, report.created, report.replaced) == (1, 0, 0)
+
+
+def test_a_payload_that_cannot_be_kept_is_named_as_the_request_has_it(service: Service, space: str) -> None:
+    service.client.upsert_records(space, [record(1, payload={"x": "y" * 60_000})])
+    with pytest.raises(InvalidRecord, match="the limit is 65536") as caught:
+        service.client.update_payload(space, "r001", {"z": "y" * 60_000}, merge=True)
+    assert caught.value.field == "payload_json"
+    upload = pb.RecordUpload(
+        image_id="r",
+        width=9,
+        height=9,
+        vectors=types_pb2.Vector(packed=unit(1, 1).tobytes()),
+        payload_json='{"a": 1e999}',
+    )
+    request = pb.UpsertRecordsRequest(collection=space, records=[upload])
+    refused = refusal_of(lambda: service.stubs.images.UpsertRecords(request))
+    assert (refused.reason, refused.field) == ("INVALID_RECORD", "records[0].payload_json")
+
+
 def test_pictures_are_stored_only_if_their_version_fits(service: Service, collection: str) -> None:
     client = service.client
     ids = ["a", "b"]
