@@ -7,8 +7,10 @@ from collections.abc import Callable
 import grpc
 
 from regionsearch.collection import CollectionSpec, snapshots
+from regionsearch.collection.fields.declared_fields import check_indexed_fields
 from regionsearch.collection.page_tokens import last_id_of, page_token
-from regionsearch.collection.validation import MAX_ENTITY_LIMIT, check_collection_name
+from regionsearch.collection.records import IndexWish
+from regionsearch.collection.validation import MAX_ENTITY_LIMIT, check_collection_name, check_index_wish
 from regionsearch.errors import CollectionNotFound, InvalidRequest
 from regionsearch.ingest import collection_spec
 from regionsearch.models.precomputed import fingerprints_of
@@ -51,7 +53,11 @@ class CollectionServicer(collections_pb2_grpc.CollectionServiceServicer):
         else:
             spec = self._embedding_spec(request, name, limit)
         check_alive(context)
-        collection = self._backend.directory.create_collection(wishes_of(spec, request))
+        try:
+            collection = self._backend.directory.create_collection(wishes_of(spec, request))
+        except InvalidRequest as error:
+            error.field = (error.field or "").removeprefix("collection.") or None
+            raise
         return pb.CreateCollectionResponse(collection=collection_to_message(collection))
 
     def GetCollection(  # noqa: N802
@@ -98,15 +104,27 @@ class CollectionServicer(collections_pb2_grpc.CollectionServiceServicer):
             if request.HasField("indexed_fields")
             else None
         )
-        wish = wish_from_message(request.index, collection.spec.index) if request.HasField("index") else None
-        if fields is None and wish is None:
+        if fields is None and not request.HasField("index"):
             raise InvalidRequest("nothing is to be changed: give indexed_fields or index", field="index")
+        # Now, while somebody waits: what cannot be is no operation.
+        with blaming("indexed_fields"):
+            check_indexed_fields(fields or ())
+        check_index_wish(wish_from_message(request.index, IndexWish()))
+        name = collection.spec.name
 
         def work(steps: Steps) -> Outcome:
-            collection.update(indexed_fields=fields, index=wish, progress=steps.progress, check=steps.check)
+            collection = collection_of(self._backend, name, "name")
+            # What is not said stays as it is when its turn comes: another update may have changed it.
+            wish = wish_from_message(request.index, collection.spec.index)
+            collection.update(
+                indexed_fields=fields,
+                index=wish if request.HasField("index") else None,
+                progress=steps.progress,
+                check=steps.check,
+            )
             return Outcome()
 
-        return pb.UpdateCollectionResponse(operation=self._begin("update", collection.spec.name, work))
+        return pb.UpdateCollectionResponse(operation=self._begin("update", name, work))
 
     def GetCollectionStats(  # noqa: N802
         self, request: pb.GetCollectionStatsRequest, context: grpc.ServicerContext
@@ -117,24 +135,26 @@ class CollectionServicer(collections_pb2_grpc.CollectionServiceServicer):
     def SealCollection(  # noqa: N802
         self, request: pb.SealCollectionRequest, context: grpc.ServicerContext
     ) -> pb.SealCollectionResponse:
-        collection = collection_of(self._backend, request.name, "name")
+        name = collection_of(self._backend, request.name, "name").spec.name
 
         def work(steps: Steps) -> Outcome:
-            collection.seal(progress=steps.progress, check=steps.check)
+            # When its turn comes, the collection may have given way to a snapshot of it.
+            collection_of(self._backend, name, "name").seal(progress=steps.progress, check=steps.check)
             return Outcome()
 
-        return pb.SealCollectionResponse(operation=self._begin("seal", collection.spec.name, work))
+        return pb.SealCollectionResponse(operation=self._begin("seal", name, work))
 
     def CompactCollection(  # noqa: N802
         self, request: pb.CompactCollectionRequest, context: grpc.ServicerContext
     ) -> pb.CompactCollectionResponse:
-        collection = collection_of(self._backend, request.name, "name")
+        name = collection_of(self._backend, request.name, "name").spec.name
 
         def work(steps: Steps) -> Outcome:
-            collection.compact(progress=steps.progress, check=steps.check)
+            # When its turn comes, the collection may have given way to a snapshot of it.
+            collection_of(self._backend, name, "name").compact(progress=steps.progress, check=steps.check)
             return Outcome()
 
-        return pb.CompactCollectionResponse(operation=self._begin("compact", collection.spec.name, work))
+        return pb.CompactCollectionResponse(operation=self._begin("compact", name, work))
 
     def SetAlias(  # noqa: N802
         self, request: pb.SetAliasRequest, context: grpc.ServicerContext
@@ -168,7 +188,7 @@ class CollectionServicer(collections_pb2_grpc.CollectionServiceServicer):
         place = self._shelf.new_place(required(request.snapshot, "snapshot"))
 
         def work(steps: Steps) -> Outcome:
-            with self._shelf.unnamed():
+            with self._shelf.unnamed(), naming(self._backend, name, "collection"):
                 info = snapshots.create(
                     self._backend.directory, name, place, progress=steps.progress, check=steps.check
                 )

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from regionsearch.collection import snapshots
+from regionsearch.collection.unfinished_snapshots import PARTIAL
 from regionsearch.errors import (
     FailedPrecondition,
     InvalidRequest,
@@ -20,6 +21,7 @@ from regionsearch.errors import (
 from regionsearch.serving.operations import SnapshotFacts
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
 _LOG = logging.getLogger("regionsearch.serving")
 
 
@@ -35,10 +37,15 @@ class SnapshotShelf:
     def new_place(self, name: str) -> Path:
         """Where a snapshot of this name is to be written. Raises InvalidRequest."""
         folder = self._allowed()
-        if not _NAME.fullmatch(name) or name.endswith(".partial"):
+        if not _is_name(name):
             raise InvalidRequest(
                 f"snapshot name {name!r:.200} must have 1 to 128 characters of 'A-Z a-z 0-9 . _ -', "
                 "start with a letter or digit and not end in .partial",
+                field="snapshot",
+            )
+        if name.lower().endswith(_COMPRESSED):
+            raise InvalidRequest(
+                f"snapshot name {name!r}: snapshots are folders, or plain files whose names end in .tar",
                 field="snapshot",
             )
         if (folder / name).exists():
@@ -49,7 +56,7 @@ class SnapshotShelf:
     def place(self, name: str, field: str = "snapshot") -> Path:
         """Where the snapshot of this name lies. Raises SnapshotNotFound."""
         folder = self._allowed()
-        if not _NAME.fullmatch(name) or not (folder / name).exists():
+        if not _is_name(name) or not (folder / name).exists():
             raise SnapshotNotFound(
                 f"this server keeps no snapshot {name!r:.200}", field=field, metadata={"snapshot": name}
             )
@@ -63,7 +70,7 @@ class SnapshotShelf:
             return []
         found = []
         for path in sorted(folder.iterdir()):
-            if not _NAME.fullmatch(path.name) or path.name.endswith(".partial"):
+            if not _is_name(path.name):
                 continue
             try:
                 found.append(facts_of(path.name, snapshots.describe(path)))
@@ -94,6 +101,11 @@ class SnapshotShelf:
                 "this server keeps no snapshots: its operator named no folder for them (serve --snapshots)"
             )
         return self._folder
+
+
+def _is_name(name: str) -> bool:
+    """What ends otherwise is being written, or on its way out."""
+    return _NAME.fullmatch(name) is not None and not name.endswith(PARTIAL)
 
 
 def facts_of(name: str, info: snapshots.SnapshotInfo) -> SnapshotFacts:

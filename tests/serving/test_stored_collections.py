@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -14,6 +16,7 @@ from served import LIMITS, Service, refusal_of
 
 from regionsearch.client import AsyncClient, Client, Operation
 from regionsearch.collection import DataDirectory
+from regionsearch.collection.purging import PurgeReport, purge
 from regionsearch.errors import (
     AliasNotFound,
     Cancelled,
@@ -30,9 +33,10 @@ from regionsearch.models.registry import ModelRegistry
 from regionsearch.search.engine import SearchEngine
 from regionsearch.serving.address import Address
 from regionsearch.serving.backend import Backend
-from regionsearch.serving.operations import Outcome, Steps
+from regionsearch.serving.operations import Outcome, Steps, Work
 from regionsearch.serving.server import Server
 from regionsearch.v1 import collections_pb2 as pb
+from regionsearch.v1 import images_pb2
 
 PATIENCE = 20.0
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -47,6 +51,14 @@ def emptied_shelf(service: Service) -> Iterator[None]:
     yield
     for snapshot in service.client.list_snapshots():
         service.client.delete_snapshot(snapshot.name)
+
+
+def waiting_for(gate: threading.Event) -> Work:
+    def work(steps: Steps) -> Outcome:
+        assert gate.wait(PATIENCE)
+        return Outcome()
+
+    return work
 
 
 # fields and wishes
@@ -112,6 +124,62 @@ def test_an_update_that_changes_nothing_is_refused(service: Service, collection:
         service.client.update_collection(collection)
     with pytest.raises(CollectionNotFound):
         service.client.update_collection("nowhere", favour="speed")
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (pb.UpdateCollectionRequest(index=pb.IndexWish(recall_target=7)), "index.recall_target"),
+        (
+            pb.UpdateCollectionRequest(indexed_fields={"fields": [{"path": "..", "kind": 1}]}),
+            "indexed_fields",
+        ),
+        (
+            pb.UpdateCollectionRequest(indexed_fields={"fields": [{"path": "a", "kind": 1}] * 2}),
+            "indexed_fields",
+        ),
+    ],
+)
+def test_an_update_that_can_never_be_made_is_refused_at_once(
+    service: Service, collection: str, request_: pb.UpdateCollectionRequest, field: str
+) -> None:
+    request_.name = collection
+    refused = refusal_of(lambda: service.stubs.collections.UpdateCollection(request_))
+    assert (refused.code, refused.field) == (INVALID, field)
+    created = pb.CreateCollectionRequest(name="never", space="s", dimension=3, index=request_.index)
+    created.indexed_fields.extend(request_.indexed_fields.fields)
+    refused = refusal_of(lambda: service.stubs.collections.CreateCollection(created))
+    assert (refused.code, refused.field) == (INVALID, field)
+    assert not list(service.client.list_operations(collection=collection))
+
+
+def test_updates_that_wait_together_are_all_made(service: Service) -> None:
+    fill(service.client, "patient", range(3))
+    gate = threading.Event()
+    service.backend.operations.begin("seal", "patient", waiting_for(gate))
+    service.client.update_collection("patient", recall_target=0.9)
+    last = service.client.update_collection("patient", favour="speed")
+    gate.set()
+    done(service, last)
+    made = service.client.get_collection("patient")
+    assert (made.recall_target, made.favour) == (0.9, "speed")
+
+
+@pytest.mark.usefixtures("emptied_shelf")
+def test_what_waits_behind_a_restore_works_on_what_was_restored(service: Service) -> None:
+    client = service.client
+    fill(client, "taken", range(5))
+    done(service, client.create_snapshot("taken", "of-five"))
+    client.delete_images("taken", ["r000"])
+    gate = threading.Event()
+    service.backend.operations.begin("seal", "taken", waiting_for(gate))
+    client.restore_snapshot("of-five", replace=True)
+    behind = [client.seal_collection("taken"), client.compact_collection("taken")]
+    deleting = client.delete_matching("taken", "payload.year < 2002")
+    gate.set()
+    assert [done(service, operation).state for operation in behind] == ["succeeded"] * 2
+    assert done(service, deleting).images == 2
+    assert client.get_collection("taken").images == 3
 
 
 # stats and upkeep
@@ -229,6 +297,57 @@ def test_a_client_names_snapshots_and_never_paths(service: Service, snapshot: st
         with pytest.raises((SnapshotNotFound, InvalidRequest)) as refused:
             asked(snapshot)
         assert str(service.backend.directory.path.parent) not in refused.value.message
+
+
+@pytest.mark.parametrize("snapshot", ["copy.tar.gz", "copy.TGZ", "copy.zip"])
+def test_a_snapshot_that_no_disk_can_hold_so_is_refused_at_once(service: Service, snapshot: str) -> None:
+    fill(service.client, f"for-{snapshot}", range(1))
+    request = pb.CreateSnapshotRequest(collection=f"for-{snapshot}", snapshot=snapshot)
+    refused = refusal_of(lambda: service.stubs.collections.CreateSnapshot(request))
+    assert (refused.code, refused.field) == (INVALID, "snapshot")
+
+
+def test_a_snapshot_that_is_being_written_cannot_be_reached(service: Service) -> None:
+    client = service.client
+    fill(client, "guarded", range(1))
+    assert service.backend.snapshots is not None
+    unfinished = service.backend.snapshots / "half.partial"
+    unfinished.mkdir(parents=True)
+    try:
+        for reach in (
+            lambda: client.restore_snapshot("half.partial", "whole"),
+            lambda: client.delete_snapshot("half.partial"),
+            lambda: client.purge_images("guarded", ["r000"], snapshots=["half.partial"]),
+        ):
+            with pytest.raises(SnapshotNotFound):
+                reach()
+    finally:
+        unfinished.rmdir()
+
+
+@pytest.mark.usefixtures("emptied_shelf")
+def test_a_purge_is_judged_before_it_is_an_operation_and_names_a_snapshot_once(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = service.client
+    fill(client, "purged-once", range(3))
+    done(service, client.create_snapshot("purged-once", "single"))
+    for said, field in (
+        ({"image_ids": ["r000", "a\nb"]}, "image_ids[1]"),
+        ({"image_ids": ["r000"], "snapshots": ["single"] * 1_001}, "snapshots"),
+    ):
+        request = images_pb2.PurgeImagesRequest(collection="purged-once", **said)
+        refused = refusal_of(lambda request=request: service.stubs.images.PurgeImages(request))
+        assert (refused.code, refused.field) == (INVALID, field)
+    rewritten: list[list[Path]] = []
+
+    def counting(*said: Any, snapshots: list[Path], **how: Any) -> PurgeReport:
+        rewritten.append(snapshots)
+        return purge(*said, snapshots=snapshots, **how)
+
+    monkeypatch.setattr("regionsearch.serving.image_service.purge", counting)
+    done(service, client.purge_images("purged-once", ["r000"], snapshots=["single"] * 20))
+    assert [[path.name for path in paths] for paths in rewritten] == [["single"]]
 
 
 def test_a_server_without_a_folder_for_them_keeps_no_snapshots(tmp_path: Path) -> None:
