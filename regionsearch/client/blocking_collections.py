@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 
 from regionsearch.client import collection_requests as requests
 from regionsearch.client import collection_responses as responses
 from regionsearch.client.answers import CollectionInfo, PixelsKept
 from regionsearch.client.blocking_calls import BlockingCalls
+from regionsearch.client.deadline import POLL_SECONDS, POLLED_CALL_SECONDS, Deadline
 from regionsearch.client.stored_answers import (
     CollectionStats,
     Favour,
@@ -17,6 +19,7 @@ from regionsearch.client.stored_answers import (
     OperationState,
     Snapshot,
 )
+from regionsearch.errors import Overloaded
 from regionsearch.v1 import collections_pb2, operations_pb2
 
 
@@ -210,10 +213,26 @@ class CollectionCalls(BlockingCalls):
         self, operation: Operation | str, *, timeout: float | None = None
     ) -> Iterator[Operation]:
         """The operation now, whenever it has changed, and when it has ended. timeout: seconds, of all of it;
-        None: none. Raises OperationNotFound, DeadlineExceeded."""
+        None: none. Where too many watch already, it is asked about every second or so instead.
+        Raises OperationNotFound, DeadlineExceeded."""
         request = operations_pb2.WatchOperationRequest(id=requests.operation_id(operation))
-        for message in self._receive(self._stubs.operations.WatchOperation, request, timeout):
-            yield responses.operation(message.operation)
+        deadline = Deadline(timeout)
+        last: Operation | None = None
+        try:
+            for message in self._receive(self._stubs.operations.WatchOperation, request, timeout):
+                last = responses.operation(message.operation)
+                yield last
+        except Overloaded:
+            while last is None or not last.ended:
+                try:
+                    seen = self.get_operation(operation, timeout=deadline.left(POLLED_CALL_SECONDS))
+                except Overloaded:
+                    seen = None
+                if seen is not None and seen != last:
+                    last = seen
+                    yield seen
+                    continue
+                time.sleep(deadline.left(POLL_SECONDS))
 
     def wait_operation(self, operation: Operation | str, *, timeout: float | None = None) -> Operation:
         """The operation when it has succeeded. timeout: seconds; None waits for ever.

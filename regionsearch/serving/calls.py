@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import grpc
@@ -24,6 +24,8 @@ else:
     Interceptor = grpc.ServerInterceptor
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+_Room: TypeAlias = tuple[str, int, threading.Semaphore]
+"""What it is for, how many places it has, and these."""
 OUR_METHODS = "/regionsearch."
 UPLOADS = tuple(
     f"/regionsearch.v1.ImageService/{name}"
@@ -33,12 +35,14 @@ BATCHES = ("/regionsearch.v1.SearchService/BatchSearch",)
 WALKS = (
     "/regionsearch.v1.ImageService/ExportImages",
     "/regionsearch.v1.ImageService/CountImages",
-    "/regionsearch.v1.OperationService/WatchOperation",
 )
+WATCHES = ("/regionsearch.v1.OperationService/WatchOperation",)
 LONG_CALLS_ARE_ONE_IN = 4
 """Of the places for calls, for uploads, for batches of queries, and for walks through a collection with those
 who watch an operation, each. Uploads are computed one at a time; the others wait, or wait for pictures. A
 batch holds its place as long as all its queries take, an export as long as its reader takes."""
+WATCHES_ARE_ONE_OF_WALKS_IN = 2
+"""Of the places for walks, for those who watch an operation: they stay long and can ask instead."""
 IDLE_SECONDS = 60.0
 """How long a stream may bring nothing before its place goes to somebody else."""
 _LOG = logging.getLogger("regionsearch.serving")
@@ -84,9 +88,9 @@ class CallInterceptor(Interceptor):
     """Wraps the methods of this package's services; health and reflection pass untouched.
 
     `concurrent_calls` are answered at once, of which a quarter each (one at least) may be uploads, batches of
-    queries, and walks through collections, so that these never keep searches out; one more gets
-    RESOURCE_EXHAUSTED with a delay after which to try again. A stream that brings no message for
-    `idle_seconds` gets DEADLINE_EXCEEDED.
+    queries, and walks through collections (half of which may be watched operations), so that these never keep
+    searches out; one more gets RESOURCE_EXHAUSTED with a delay after which to try again. A stream that brings
+    no message for `idle_seconds` gets DEADLINE_EXCEEDED.
     """
 
     def __init__(self, concurrent_calls: int, idle_seconds: float = IDLE_SECONDS) -> None:
@@ -94,10 +98,14 @@ class CallInterceptor(Interceptor):
         self._room = threading.Semaphore(concurrent_calls)
         self._long_limit = max(1, concurrent_calls // LONG_CALLS_ARE_ONE_IN)
         uploads, batches, walks = (threading.Semaphore(self._long_limit) for _ in range(3))
-        self._long_rooms = {
-            **dict.fromkeys(UPLOADS, ("uploads", uploads)),
-            **dict.fromkeys(BATCHES, ("batches of queries", batches)),
-            **dict.fromkeys(WALKS, ("exports, counts and watched operations", walks)),
+        walk = ("exports, counts and watched operations", self._long_limit, walks)
+        watch_limit = max(1, self._long_limit // WATCHES_ARE_ONE_OF_WALKS_IN)
+        watch = ("watched operations", watch_limit, threading.Semaphore(watch_limit))
+        self._long_rooms: dict[str, tuple[_Room, ...]] = {
+            **dict.fromkeys(UPLOADS, (("uploads", self._long_limit, uploads),)),
+            **dict.fromkeys(BATCHES, (("batches of queries", self._long_limit, batches),)),
+            **dict.fromkeys(WALKS, (walk,)),
+            **dict.fromkeys(WATCHES, (watch, walk)),
         }
         self._idle_seconds = idle_seconds
 
@@ -158,19 +166,16 @@ class CallInterceptor(Interceptor):
 
     @contextmanager
     def _place(self, method: str) -> Iterator[None]:
-        with _one_of(
-            self._room, f"{self._limit} calls are being answered and no more fit (limits.concurrent_calls)"
-        ):
-            if method not in self._long_rooms:
-                yield
-                return
-            kind, room = self._long_rooms[method]
-            with _one_of(
-                room,
-                f"{self._long_limit} {kind} are being answered and no more fit beside other calls "
-                f"(limits.concurrent_calls is {self._limit})",
-            ):
-                yield
+        with ExitStack() as places:
+            refusal = f"{self._limit} calls are being answered and no more fit (limits.concurrent_calls)"
+            places.enter_context(_one_of(self._room, refusal))
+            for kind, limit, room in self._long_rooms.get(method, ()):
+                refusal = (
+                    f"{limit} {kind} are being answered and no more fit beside other calls "
+                    f"(limits.concurrent_calls is {self._limit})"
+                )
+                places.enter_context(_one_of(room, refusal))
+            yield
 
 
 @contextmanager

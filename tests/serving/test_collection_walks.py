@@ -13,9 +13,17 @@ from precomputed import LABELS, fill, record, wide
 from served import LIMITS, Service, refusal_of
 
 from regionsearch.client import Client
+from regionsearch.client.channel import Stubs
 from regionsearch.collection import DataDirectory
 from regionsearch.entities import Entities
-from regionsearch.errors import AnswerTooLarge, Cancelled, InvalidFilter, InvalidRequest, Overloaded
+from regionsearch.errors import (
+    AnswerTooLarge,
+    Cancelled,
+    DeadlineExceeded,
+    InvalidFilter,
+    InvalidRequest,
+    Overloaded,
+)
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.search.engine import SearchEngine
 from regionsearch.serving import image_lists
@@ -24,6 +32,7 @@ from regionsearch.serving.backend import Backend
 from regionsearch.serving.operations import Outcome, Steps
 from regionsearch.serving.server import Server
 from regionsearch.v1 import images_pb2 as pb
+from regionsearch.v1 import operations_pb2
 
 IMAGES = range(40)
 
@@ -201,7 +210,7 @@ def test_what_matches_is_deleted_by_an_operation(service: Service) -> None:
     assert (refused.code, refused.field) == (grpc.StatusCode.INVALID_ARGUMENT, "filter")
 
 
-def test_walks_leave_room_for_searches(tmp_path: Path) -> None:
+def test_those_who_watch_leave_room_for_walks_and_searches(tmp_path: Path) -> None:
     def endless(steps: Steps) -> Outcome:
         while True:
             steps.check()
@@ -215,11 +224,22 @@ def test_walks_leave_room_for_searches(tmp_path: Path) -> None:
         with Client(str(server.address), timeout=20) as client:
             fill(client, "c", range(3))
             begun = backend.operations.begin("seal", "another", endless)
-            watches = [client.watch_operation(begun.id) for _ in range(LIMITS.concurrent_calls // 4)]
+            quarter = LIMITS.concurrent_calls // 4
+            watches = [client.watch_operation(begun.id) for _ in range(quarter // 2)]
             for watch in watches:
                 next(watch)
-            with pytest.raises(Overloaded, match="exports, counts and watched operations"):
-                client.count_images("c")
+            with grpc.insecure_channel(str(server.address)) as channel:
+                stubs = Stubs(channel)
+                request = operations_pb2.WatchOperationRequest(id=begun.id)
+                refused = refusal_of(lambda: list(stubs.operations.WatchOperation(request)))
+                assert refused.reason == "OVERLOADED"
+                # Watched all the same.
+                watches += [client.watch_operation(begun.id) for _ in range(quarter)]
+                for watch in watches[quarter // 2 :]:
+                    assert next(watch).state == "running"
+                with pytest.raises(DeadlineExceeded):
+                    client.wait_operation(begun.id, timeout=0.2)
+                assert client.count_images("c").images == 3
             assert len(client.search("c", image_id="r001", limit=5).hits) == 2
             client.cancel_operation(begun.id)
             assert [list(watch)[-1].state for watch in watches] == ["cancelled"] * len(watches)
