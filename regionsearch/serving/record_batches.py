@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import grpc
 import numpy as np
@@ -19,6 +20,8 @@ from regionsearch.v1 import images_pb2 as pb
 
 EMBEDDED_TOGETHER = 8
 """Pictures that the embedder is handed at once; the pipeline's own batch."""
+FEW_RECORDS = 8
+"""Of a call that waits for no other, unless pictures are to be decoded."""
 RUNS_AT_ONCE = 16_000_000
 """Of the masks of a call's records, 64 MB, and some copies of that: records of boxes alone make much of few
 bytes."""
@@ -37,7 +40,7 @@ def upsert_records(
             field="records",
         )
     conditions = conditions_of(request.records)
-    with backend.records.turn(context):
+    with _turn(backend, request, context):
         records = _records_of(backend, collection, request, context)
         try:
             results = collection.upsert(
@@ -60,6 +63,16 @@ def upsert_records(
         ],
         entities=sum(len(record.entities) for record in last.values()),
     )
+
+
+def _turn(
+    backend: Backend, request: pb.UpsertRecordsRequest, context: grpc.ServicerContext
+) -> AbstractContextManager[None]:
+    """One call at a time, so that searches keep their share of the interpreter. A few records are read in no
+    time: those of many callers are better committed together."""
+    if len(request.records) <= FEW_RECORDS and not any(record.image for record in request.records):
+        return nullcontext()
+    return backend.records.turn(context)
 
 
 def upsert_record_stream(

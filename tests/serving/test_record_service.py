@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import threading
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -17,6 +19,7 @@ from precomputed import DIMENSION, record, unit
 from served import LIMITS, Service, png, refusal_of
 
 from regionsearch.client import Record
+from regionsearch.collection import Collection
 from regionsearch.errors import (
     InvalidImage,
     InvalidRecord,
@@ -354,6 +357,23 @@ def test_a_buffered_record_is_soon_there(service: Service, space: str) -> None:
     # A synced write is committed behind it.
     service.client.upsert_records(space, [record(2)])
     assert service.client.get_image(space, "r001").payload == {"year": 2001}
+
+
+def test_a_few_records_of_many_callers_are_committed_together(
+    service: Service, space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callers = 3
+    together = threading.Barrier(callers)
+    upsert = Collection.upsert
+
+    def meeting(*said: Any, **how: Any) -> Any:
+        together.wait(20)  # which nobody passes alone
+        return upsert(*said, **how)
+
+    monkeypatch.setattr(Collection, "upsert", meeting)
+    with ThreadPoolExecutor(callers) as pool:
+        reports = pool.map(lambda seed: service.client.upsert_records(space, [record(seed)]), range(callers))
+        assert [len(report.upserted) for report in reports] == [1] * callers
 
 
 def test_what_a_buffered_stream_replaced_is_not_guessed(service: Service, space: str) -> None:
