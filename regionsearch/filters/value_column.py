@@ -204,7 +204,7 @@ class ValueColumn:
 
     def _among(self, wanted: Sequence[Value]) -> NDArray[np.bool_]:
         """(v,) bool: values that equal one of these; as many as an IN has are sought at once."""
-        wholes, floats, texts = set[int](), set[float](), set[str]()
+        wholes, floats, texts, numbers = set[int](), set[float](), set[str](), set[int | float]()
         found = self._nothing()
         for value in wanted:
             if isinstance(value, Text) and value.instant is None:
@@ -213,8 +213,7 @@ class ValueColumn:
                 whole, double = whole_range("=", value), float_range("=", value)
                 wholes.update([whole[0]] if whole is not None else [])
                 floats.update([double[0]] if double is not None else [])
-                if self._has(BIG):
-                    found |= self._numbers("=", value)
+                numbers.add(value)
             else:
                 found |= self._equal(value)
         if wholes and self._has(WHOLE):
@@ -222,6 +221,9 @@ class ValueColumn:
         if floats and self._has(FLOAT):
             doubles = np.isin(self.bits.view(np.float64), np.array(sorted(floats), np.float64))
             found |= self._of_kind(doubles, FLOAT)
+        if numbers and self._has(BIG):
+            places, bigs = self._bigs
+            found[places] = [big in numbers for big in bigs]
         if texts and self._has(TEXT):
             coded = {text.encode() for text in texts}
             held = [_held(table, coded) for table in self.tables]
@@ -308,10 +310,17 @@ class ValueColumn:
             found |= self._of_kind(_within(self.bits.view(np.float64), *floats), FLOAT)
         if BIG in kinds:
             order: Callable[[Any, Any], Any] = ORDER.get(sign, operator.eq)
-            for at in np.flatnonzero(self.kinds == BIG).tolist():
-                table = self.tables[int(np.searchsorted(self.starts, at, side="right")) - 1]
-                found[at] = bool(order(int(table[int(self.bits[at])]), number))
+            places, bigs = self._bigs
+            found[places] = [order(big, number) for big in bigs]
         return found
+
+    @cached_property
+    def _bigs(self) -> tuple[NDArray[np.int64], list[int]]:
+        """Where integers beyond 64 bits are among the values, and what they are."""
+        places = np.flatnonzero(self.kinds == BIG)
+        runs = np.searchsorted(self.starts, places, side="right") - 1
+        texts = zip(runs.tolist(), self.bits[places].tolist(), strict=True)
+        return places, [int(self.tables[run][text]) for run, text in texts]
 
 
 def _within(values: NDArray[Any], low: float, high: float) -> NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from written_filters import payload_conditions, payload_values
 
-from regionsearch.filters import Comparison, Condition, Field
+from regionsearch.filters import Comparison, Condition, Field, Membership
 from regionsearch.filters.meaning import EntityFacts, ImageFacts, holds
 from regionsearch.filters.payload_values import values_at
 from regionsearch.filters.value_column import ValueColumn
@@ -79,3 +80,23 @@ def test_a_changed_column_is_that_of_the_changed_images(
     )
     assert changed.texts.all() == fresh.texts.all()  # nothing of what is gone stays behind
     assert sorted(changed.owners.tolist()) == sorted(fresh.owners.tolist())
+
+
+def test_many_numbers_are_sought_among_many_large_integers_at_once() -> None:
+    """Hashes of 128 bits as numbers, and an IN of as many as a filter takes: seconds if each met each."""
+    values = [(2**64 + 7 * place) if place % 2 else place for place in range(4_000)]
+    column = ValueColumn.of(len(values), {place: [value] for place, value in enumerate(values)})
+    field = Field("payload", ("a",))
+
+    def seconds(count: int) -> float:
+        wanted = tuple(2**64 + 21 * place for place in range(count))
+        begin = time.process_time()
+        truth = column.truth(Membership(field, wanted))
+        took = time.process_time() - begin
+        assert np.flatnonzero(truth).tolist() == [
+            place for place, value in enumerate(values) if value in set(wanted)
+        ]
+        return took
+
+    seconds(1)
+    assert min(seconds(512) for _ in range(3)) < 30 * min(seconds(1) for _ in range(3)) + 0.01
