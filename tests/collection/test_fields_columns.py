@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from stored_images import record, spec
+from stored_images import record, spec, unit_vectors
 
 from regionsearch.collection import Collection, DataDirectory
+from regionsearch.collection.catalog import CollectionRows
 from regionsearch.collection.fields.field_block import BLOCK_IMAGES, MAX_VALUES, FieldBlock
+from regionsearch.collection.fields.field_columns import FieldColumns
 from regionsearch.collection.fields.field_rows import FieldRows
+from regionsearch.collection.fields.filtering import Filtering
+from regionsearch.collection.fields.scanned_values import ScannedValues
 from regionsearch.collection.records import IndexedField
 from regionsearch.collection.segments.upkeep import UpkeepSettings
 from regionsearch.errors import Cancelled, InvalidFilter, InvalidRequest
@@ -83,6 +90,36 @@ def test_only_images_that_the_rest_leaves_open_are_read(directory: DataDirectory
         ": 1 records were read"
     )
     assert notes(collection, "payload.depth = 1 AND entity.area > 5").endswith(": no record had to be read")
+
+
+def test_a_record_is_read_once_however_many_conditions_ask_for_it(directory: DataDirectory) -> None:
+    """Also when nothing of it can be remembered from one condition to the next."""
+    collection = directory.create_collection(spec(name="many", indexed_fields=(YEAR,)))
+    fill(collection, [{"year": 2000 + place, f"f{place % 9}": place} for place in range(50)])
+    forgetful = FieldColumns(scanned=ScannedValues(remembered_bytes=0))
+    view = replace(collection.matching("").view, fields=forgetful)
+    filtering = Filtering(
+        directory.environment, CollectionRows(directory.environment, "many", 1), lambda: view
+    )
+    fields = [f"payload.f{place}" for place in range(9)]
+    for join in (" OR ", " AND "):
+        matching = filtering.matching(join.join(f"{each} != -1" for each in fields))
+        assert matching.image_count == (50 if join == " OR " else 0)
+        assert matching.notes[0].endswith(": 50 records were read")
+
+
+def test_an_answer_that_is_kept_does_not_keep_what_searches_saw_before(directory: DataDirectory) -> None:
+    """A view has files of segments mapped, which may have been removed since."""
+    collection = directory.create_collection(spec(indexed_fields=(YEAR,)))
+    fill(collection, [{"year": 2000}])
+    seen = weakref.ref(collection.matching("payload.year = 2000").view)
+    assert collection.matching("payload.year = 2000").view is seen()
+    fill(collection, [{"year": 2001}], first=1)
+    collection.search(unit_vectors(RANDOM, 1)[0], 1)
+    gc.collect()
+    assert seen() is None
+    fill(collection, [{"year": 2000}], first=2)
+    assert collection.count("payload.year = 2000").images == 2
 
 
 def test_fields_are_declared_on_a_collection_that_has_images_and_taken_back(directory: DataDirectory) -> None:
@@ -311,7 +348,7 @@ def test_a_matching_says_of_the_entities_of_any_images_which_match(directory: Da
 def test_the_same_filter_on_the_same_state_is_answered_once(directory: DataDirectory) -> None:
     collection = directory.create_collection(spec())
     fill(collection, [{"a": 1}])
-    assert collection.matching("payload.a = 1") is collection.matching("payload.a = 1")
     before = collection.matching("payload.a = 1")
+    assert collection.matching("payload.a = 1").rows is before.rows
     collection.update_payload("00000.jpg", {"a": True})
     assert (before.image_count, collection.count("payload.a = 1").images) == (1, 0)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 from regionsearch.collection.catalog import CollectionRows
 from regionsearch.collection.environment import Environment
 from regionsearch.collection.fields.entity_truth import count_truth, entity_truth
-from regionsearch.collection.fields.field_block import JoinedBlocks
 from regionsearch.collection.fields.field_columns import FieldColumn, FieldColumns
 from regionsearch.collection.fields.matching import Matching
+from regionsearch.collection.fields.read_of_part import ReadOfPart
 from regionsearch.collection.fields.scanned_values import ScannedValues, Scanning
 from regionsearch.collection.segments.view import Part, View
 from regionsearch.filters import EVERYTHING, Condition, Expression, Field, conditions_of, parse
@@ -25,6 +26,7 @@ from regionsearch.filters.evaluation import Cost, Mask, evaluate, spread, with_a
 
 _KEPT = 16
 """Answers of the current view that are kept by the text of their filter: 1.1 MB at 1,000,000 entities."""
+_NO_VIEW = View((), 0)
 _TRIES = 5
 """While records vanish under a scan, the filter is asked again of a newer view: so often at most."""
 _IMAGE_FIELDS_OF_THE_VIEW = frozenset({"entities"})
@@ -39,7 +41,8 @@ class Filtering:
         self._rows = rows
         self._current = current
         self._changing = threading.Lock()
-        self._answers: OrderedDict[str, Matching] = OrderedDict()
+        # Without their view, which would keep what searches saw before it: files of removed segments too.
+        self._answers: OrderedDict[str, tuple[weakref.ref[View], Matching]] = OrderedDict()
 
     def matching_in(self, view: View, where: str, transaction: Any) -> Matching:
         """What satisfies the filter in a view, with records as a read transaction of that moment has them.
@@ -70,17 +73,16 @@ class Filtering:
     def _answer(self, where: str, view: View) -> Matching | None:
         with self._changing:
             known = self._answers.get(where)
-            if known is None or known.view is not view:
+            if known is None or known[0]() is not view:
                 return None
             self._answers.move_to_end(where)
-            return known
+        return replace(known[1], view=view)
 
     def _keep(self, where: str, found: Matching) -> None:
         with self._changing:
-            # Those of older views would keep their arrays alive.
-            for text in [text for text, each in self._answers.items() if each.view is not found.view]:
+            for text in [text for text, (of, _) in self._answers.items() if of() is not found.view]:
                 del self._answers[text]
-            self._answers[where] = found
+            self._answers[where] = weakref.ref(found.view), replace(found, view=_NO_VIEW)
             while len(self._answers) > _KEPT:
                 self._answers.popitem(last=False)
 
@@ -141,6 +143,7 @@ class _PartColumns:
     unindexed: Mapping[Field, None]
     scan: Scanning
     overfull: set[str]
+    read: dict[tuple[Field, ...], ReadOfPart] = field(default_factory=dict)
 
     @property
     def starts(self) -> NDArray[np.int64]:
@@ -155,10 +158,10 @@ class _PartColumns:
         return entity_truth(condition, self.part)
 
     def of_images(self, condition: Condition, wanted: Mask) -> Mask:
-        field = condition.field
-        if field.root == "image" and field.path[0] in _IMAGE_FIELDS_OF_THE_VIEW:
+        asked = condition.field
+        if asked.root == "image" and asked.path[0] in _IMAGE_FIELDS_OF_THE_VIEW:
             return count_truth(condition, self.part)
-        column = self.fields.get(field.path) if field.root == "payload" else None
+        column = self.fields.get(asked.path) if asked.root == "payload" else None
         if column is None:
             return self._scanned(condition, wanted, tuple(self.unindexed))
         truth = column.truth(condition, self.part.image_numbers)
@@ -176,13 +179,9 @@ class _PartColumns:
             truth[unread] = self._scanned(condition, mask, (condition.field,))[unread]
 
     def _scanned(self, condition: Condition, wanted: Mask, fields: tuple[Field, ...]) -> Mask:
-        numbers = self.part.image_numbers[wanted]
-        truth = np.zeros(len(wanted), bool)
-        if not len(numbers):
-            return truth
-        values = self.scan.values(fields, numbers)[condition.field]
-        truth[wanted] = JoinedBlocks(values).truth(condition, numbers)
-        return truth
+        if fields not in self.read:
+            self.read[fields] = ReadOfPart(self.scan, fields, self.part.image_numbers, self.part.live)
+        return self.read[fields].truth(condition, wanted)
 
 
 def _is_scanned(field: Field, view: View) -> bool:
