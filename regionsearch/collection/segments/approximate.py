@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.collection.inner_products import load_faiss
+from regionsearch.collection.segments.coarse import Lists
 from regionsearch.collection.segments.gpu import gpu_present, gpu_wished, to_gpu
 from regionsearch.collection.segments.index_kinds import MOVE_TO_GPU, search_parameters
-from regionsearch.collection.segments.tuning import FEW, MANY
+from regionsearch.collection.segments.reach import Reaches, lists_within, nearest_lists
 
 LEAST_SPARE_ROWS = 3
 _NO_PLACES: NDArray[np.int64] = np.empty(0, np.int64)
@@ -39,11 +40,8 @@ class ApproximateIndex:
         self._asking_gpu = threading.Lock()
         self.bytes = size
         self._most = int(parameters["most_effort"])
-        self._spare = float(parameters.get("spare", 1.0))
-        self._effort_few = int(parameters.get("effort_few", 1))
-        # Effort grows with k by this power, as it did between the two counts that were measured.
-        growth = int(parameters.get("effort_many", 1)) / self._effort_few
-        self._power = max(0.0, math.log(growth) / math.log(MANY / FEW))
+        self._reaches = Reaches.from_parameters(parameters)
+        self._lists = Lists.of(index)
 
     @staticmethod
     def open(path: Path, parameters: Mapping[str, Any], *, gpu: bool | None = None) -> ApproximateIndex:
@@ -59,14 +57,6 @@ class ApproximateIndex:
             index, parameters, path.stat().st_size, gpu=gpu_wished() if gpu is None else gpu
         )
 
-    def effort(self, k: int, share: float = 1.0) -> int:
-        """Lists that a search for k rows probes when this share of all rows is allowed, over 0 to 1.
-
-        As many allowed rows are compared as a search without a filter would compare, wherever they lie.
-        """
-        wanted: float = self._effort_few * max(1.0, k / FEW) ** self._power / share
-        return min(self._most, math.ceil(wanted))
-
     def search(
         self,
         vector: NDArray[np.float32],
@@ -74,14 +64,17 @@ class ApproximateIndex:
         *,
         allowed: NDArray[np.uint8] | None = None,
         allowed_count: int | None = None,
-        effort: int | None = None,
+        effort: float = 1.0,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Places and estimated similarities to `vector` (d,), best first.
 
         More than k rows where estimates are too coarse to stop at k: the caller scores them exactly. Never a
         row that `allowed` leaves out (bit i of byte i // 8 is row i); always min(k, allowed_count) rows or
-        more. allowed_count: bits that are set, counted here when it is not said. effort: instead of the
-        number that was found best.
+        more. allowed_count: bits that are set, counted here when it is not said. effort: times what was
+        found best when the index was built.
+
+        Under a bitmap as many allowed rows are compared as a search without one compares rows, wherever
+        they lie: the fewer are allowed, the more lists are probed.
         """
         if allowed is None:
             count = self.rows
@@ -93,29 +86,44 @@ class ApproximateIndex:
         if needed <= 0:
             return _NO_PLACES, _NO_SIMILARITIES
         _single_thread()
-        query = np.ascontiguousarray(vector, np.float32)[None]
-        fetched = min(count, max(k + LEAST_SPARE_ROWS, math.ceil(k * self._spare)))
-        if effort is None:
-            effort = self.effort(k, count / self.rows)
-        found = self._found(query, fetched, effort, allowed)
-        if len(found[0]) < needed and effort < self._most:
-            found = self._found(query, fetched, self._most, allowed)
+        query = np.ascontiguousarray(vector, np.float32)
+        similarities = None if self._lists is None else self._lists.similarities(query)
+        # Nothing tells near and far questions apart without centroids; both have the same reach then.
+        reach = self._reaches.of(0.0 if similarities is None else float(similarities.max()))
+        fetched = min(count, max(k + LEAST_SPARE_ROWS, math.ceil(k * reach.spare)))
+        units = reach.level if similarities is None else lists_within(similarities, reach)
+        probed = min(
+            self._most,
+            math.ceil(min(self._most, units) * self._reaches.times(k) * effort * self.rows / count),
+        )
+        found = self._found(query, fetched, probed, similarities, allowed)
+        if len(found[0]) < needed and probed < self._most:
+            found = self._found(query, fetched, self._most, similarities, allowed)
         return found
 
     def _found(
-        self, query: NDArray[np.float32], fetched: int, effort: int, allowed: NDArray[np.uint8] | None
+        self,
+        query: NDArray[np.float32],
+        fetched: int,
+        probed: int,
+        similarities: NDArray[np.float32] | None,
+        allowed: NDArray[np.uint8] | None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         faiss = load_faiss()
         selector = None if allowed is None else faiss.IDSelectorBitmap(allowed)
-        how = search_parameters(self._index, effort if self._most else 0, selector)
+        how = search_parameters(self._index, probed, selector)
         if self._on_gpu is not None and allowed is None:
             # FAISS's GPU indexes answer one thread at a time.
             with self._asking_gpu:
-                similarities, places = self._on_gpu.search(query, fetched, params=how)
+                found = self._on_gpu.search(query[None], fetched, params=how)
+        elif self._lists is not None and similarities is not None and self._lists.preassigned:
+            lists = nearest_lists(similarities, probed)
+            found = self._lists.search(query[None], fetched, [lists], [similarities[lists]], how)
         else:
-            similarities, places = self._index.search(query, fetched, params=how)
-        there = places[0] >= 0
-        return places[0][there], similarities[0][there]
+            found = self._index.search(query[None], fetched, params=how)
+        nearness, places = found[0][0], found[1][0]
+        there = places >= 0
+        return places[there], nearness[there]
 
 
 def _single_thread() -> None:

@@ -21,9 +21,9 @@ from regionsearch.collection.segments.index_kinds import (
     empty_index,
     inverted_file,
     kind_for,
-    search_parameters,
 )
-from regionsearch.collection.segments.tuning import Questions, tune
+from regionsearch.collection.segments.tuning import Index, Questions, tune
+from regionsearch.collection.segments.tuning_asking import tuned_index
 
 CALL_PRODUCTS = 2_000_000
 """Inner products of one call of FAISS: some 30 ms on one core at 384 dimensions."""
@@ -31,8 +31,6 @@ MAX_CALL_ROWS = 4096
 RANGE_ROWS = 10_000
 """Rows, at least, of which the range of each coordinate is taken."""
 TRAIN_CALL_ROWS = 256
-RESCORE_SECONDS = 3e-6
-"""That the caller takes to score one row exactly from its record."""
 
 
 class VectorSource(Protocol):
@@ -118,18 +116,11 @@ def build_kind(
             index, questions = _filled(index, source, questions, kind, pace, gpu=gpu)
         parameters: dict[str, Any] = {"kind": kind.name, "most_effort": kind.most_effort}
         if questions is not None:
-            tuned = tune(
-                questions,
-                kind.most_effort,
-                recall_target,
-                _Asking(index, kind, pace),
-                _row_cost(kind, source.rows),
-            )
+            tuned = tune(questions, recall_target, _tuned_index(index, kind, questions, pace))
             parameters |= {
-                "effort_few": tuned.effort_few,
-                "effort_many": tuned.effort_many,
-                "spare": tuned.spare,
+                **tuned.reaches.parameters(),
                 "recall": round(tuned.recall, 4),
+                "far_recall": round(tuned.far_recall, 4),
             }
         faiss.write_index(index, str(path))
     finally:
@@ -225,32 +216,12 @@ def _filled(
     return (from_gpu(filling) if gpu else index), questions
 
 
-class _Asking:
-    """Asks the finished index many questions in calls that stay short."""
+def _tuned_index(index: Any, kind: IndexKind, questions: Questions, pace: Pace) -> Index:
+    def before() -> None:
+        pace.breathe(0.9)
+        load_faiss().omp_set_num_threads(pace.threads())
 
-    def __init__(self, index: Any, kind: IndexKind, pace: Pace) -> None:
-        self._index = index
-        self._kind = kind
-        self._pace = pace
-
-    def __call__(self, vectors: NDArray[np.float32], k: int, effort: int) -> NDArray[np.int64]:
-        faiss = load_faiss()
-        share = effort / self._kind.lists if self._kind.lists else 1.0
-        step = max(1, int(CALL_PRODUCTS / (share * self._index.ntotal + 1)))
-        how = search_parameters(self._index, effort if self._kind.most_effort else 0, None)
-        found = []
-        for first in range(0, len(vectors), step):
-            self._pace.breathe(0.9)
-            faiss.omp_set_num_threads(self._pace.threads())
-            found.append(self._index.search(vectors[first : first + step], k, params=how)[1])
-        return np.concatenate(found)
-
-
-def _row_cost(kind: IndexKind, rows: int) -> float:
-    """Of handing on one row, in units of effort."""
-    if not kind.lists:
-        return 1.0  # of a candidate of a graph, roughly; a flat index has one effort only
-    return RESCORE_SECONDS / (kind.row_seconds * rows / kind.lists)
+    return tuned_index(index, kind, questions.vectors, before, CALL_PRODUCTS)
 
 
 def _call_rows(lists: int) -> int:
