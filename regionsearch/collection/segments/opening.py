@@ -38,10 +38,11 @@ def open_segments(
         if part is None:
             try:
                 part = SegmentPart.open(files.folder(row.number), row)
-            except (DataLoss, FileNotFoundError) as error:
-                if isinstance(error, FileNotFoundError) and not is_listed(row.number):
+            except (DataLoss, FileNotFoundError, RuntimeError) as error:  # FAISS: RuntimeError
+                # Files of a segment that was merged away go one by one, at any moment.
+                if not is_listed(row.number):
                     raise SegmentsMovedError from error
-                what = error.message if isinstance(error, DataLoss) else f"'{error.filename}' is missing"
+                what = _what_is_wrong(error)
                 _log.error(
                     "collection '%s': index segment %d is damaged (%s); its images are searched in their "
                     "records until it is rebuilt",
@@ -52,6 +53,12 @@ def open_segments(
                 part = scanned(row, records)
         parts.append(part)
     return parts
+
+
+def _what_is_wrong(error: Exception) -> str:
+    if isinstance(error, DataLoss):
+        return error.message
+    return f"'{error.filename}' is missing" if isinstance(error, FileNotFoundError) else str(error)
 
 
 def scanned(row: SegmentRow, records: RecordVectors) -> ScannedPart:
