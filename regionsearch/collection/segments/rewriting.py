@@ -74,11 +74,7 @@ def write_segment(
         built, damaged, sums = _written(files, number, parts, rows, records, wish, pace)
         if not damaged:
             reached(_step(purpose, "files written"))
-            try:
-                files.keep(number)
-            except BaseException:
-                files.remove([number])
-                raise
+            files.keep(number, pace.rest)
             reached(_step(purpose, "files synced"))
             counts = len(rows.image_numbers), len(rows.entities)
             parameters = built["entities"].parameters, built["images"].parameters
@@ -115,7 +111,9 @@ def _written(
             start = max((each for each in starts if each is not None), key=len, default=None)
             share = (0.0, _SHARE_OF_ENTITIES) if arm == "entities" else (_SHARE_OF_ENTITIES, 1.0)
             built[arm] = build_index(folder / name, source, wish, _Share(pace, share), start=start)
+            pace.rest()
             _read_whole(folder / name)
+            pace.rest()
             if isinstance(source, RecordSource) and source.damaged:
                 for each, error in source.damaged.items():
                     _log.error("image number %d is left out of its index segment: %s", each, error.message)

@@ -36,25 +36,33 @@ class SegmentFiles:
         it raises, nothing is left. Raises StorageFull."""
         partial = self.root / f"{number}{PARTIAL}"
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        try:
+        with self._nothing_left_of(number):
+            partial.mkdir(parents=True)
             build(partial)
-            sums = tuple(sum_file(path) for path in sorted(partial.iterdir()))
+            return tuple(sum_file(path) for path in sorted(partial.iterdir()))
+
+    def keep(self, number: int, rest: Callable[[], None] = lambda: None) -> None:
+        """Syncs what `write` left and gives it its name. rest: called between files; what it raises ends
+        that. When anything is raised, nothing is left. Raises StorageFull."""
+        partial = self.root / f"{number}{PARTIAL}"
+        with self._nothing_left_of(number):
+            for path in (*partial.iterdir(), partial):
+                rest()
+                _sync(path)
+            partial.rename(self.folder(number))
+            for folder in (self.root, self.root.parent, self.root.parent.parent):
+                _sync(folder)
+
+    @contextlib.contextmanager
+    def _nothing_left_of(self, number: int) -> Iterator[None]:
+        try:
+            yield
         except BaseException as error:
-            shutil.rmtree(partial, ignore_errors=True)
+            for path in (self.root / f"{number}{PARTIAL}", self.folder(number)):
+                shutil.rmtree(path, ignore_errors=True)
             if isinstance(error, (OSError, RuntimeError)) and says_no_space(error):  # FAISS: RuntimeError
                 raise StorageFull(f"no space left for index segments in '{self.root}': {error}") from error
             raise
-        return sums
-
-    def keep(self, number: int) -> None:
-        """Syncs what `write` left and gives it its name."""
-        partial = self.root / f"{number}{PARTIAL}"
-        for path in (*partial.iterdir(), partial):
-            _sync(path)
-        partial.rename(self.folder(number))
-        for folder in (self.root, self.root.parent, self.root.parent.parent):
-            _sync(folder)
 
     def remove(self, numbers: Collection[int]) -> None:
         """Of segments that no manifest lists any more: now, or when the last `hold` ends. Searches that have
