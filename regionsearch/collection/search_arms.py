@@ -170,6 +170,11 @@ class SearchArms:
     def loaded(self) -> bool:
         return self._state is not None
 
+    def is_frozen(self) -> bool:
+        """Whether rows are frozen that an earlier seal did not finish."""
+        state = self._state
+        return state is not None and state.frozen is not None
+
     def unsealed_rows(self) -> int:
         """Entities that no segment has; an estimate that costs one read when nothing is loaded."""
         state = self._state
@@ -259,11 +264,26 @@ class SearchArms:
             self._upkeep.wait_for_room(self)
 
     def wait_until_sealed(self, rows: int, seconds: float) -> None:
-        """Until fewer than `rows` entities are unsealed; `seconds` at most."""
+        """Until fewer than `rows` entities are unsealed, or nothing is sealed any more; `seconds` at most."""
+
+        def is_over() -> bool:
+            stopping = self._upkeep is None or self._upkeep.is_stopping(self)
+            return stopping or self._state is None or self.unsealed_rows() < rows
+
         with self._room:
-            self._room.wait_for(lambda: self._state is None or self.unsealed_rows() < rows, timeout=seconds)
+            self._room.wait_for(is_over, timeout=seconds)
+
+    def stop_waiting(self) -> None:
+        """The upkeep ends: whoever waits for it looks again."""
+        with self._room:
+            self._room.notify_all()
 
     # what others ask
+
+    def upkeep_warning(self) -> str:
+        """For people: what keeps segments from being built; "" when nothing does."""
+        failure = "" if self._upkeep is None else self._upkeep.failure(self.rows.number)
+        return f"index segments could not be kept up, which is tried again: {failure}" if failure else ""
 
     def segment_stats(self) -> tuple[tuple[SegmentStats, ...], int, int]:
         """Of the segments; fresh rows of both arms; dead rows of both arms that segments still hold.

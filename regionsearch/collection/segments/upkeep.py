@@ -17,7 +17,7 @@ from regionsearch.collection.segments.scanned_part import ScannedPart
 from regionsearch.collection.segments.tiers import due_merge
 from regionsearch.collection.segments.upkeep_settings import UpkeepSettings
 from regionsearch.collection.steps import reached
-from regionsearch.errors import Cancelled, CollectionNotFound, FailedPrecondition
+from regionsearch.errors import Cancelled, CollectionNotFound, FailedPrecondition, RegionSearchError
 
 Progress = Callable[[float], None]
 Check = Callable[[], None]
@@ -54,6 +54,7 @@ class Upkeep:
         self._noticed: dict[int, SearchArms] = {}
         self._resting_until: dict[int, float] = {}
         self._dropped: set[int] = set()
+        self._failures: dict[int, str] = {}
         self._busy_with: int | None = None
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -98,19 +99,28 @@ class Upkeep:
             self.notice(arms)
             arms.wait_until_sealed(rows, self.settings.room_seconds)
 
+    def failure(self, collection: int) -> str:
+        """Why the segments of a collection are not kept up at present; "" when they are."""
+        return self._failures.get(collection, "")
+
     def forget(self, collection: int) -> None:
         """A collection is dropped: gives up what is being built of it, and returns when its files are left
         alone."""
         with self._woken:
             self._dropped.add(collection)
-            self._noticed.pop(collection, None)
+            arms = self._noticed.pop(collection, None)
             self._woken.wait_for(lambda: self._busy_with != collection)
+        if arms is not None:
+            arms.stop_waiting()
 
     def close(self) -> None:
         """Gives up what is being built, and ends the thread. Orders that wait raise Cancelled."""
         with self._woken:
             self._closing = True
+            noticed = list(self._noticed.values())
             self._woken.notify_all()
+        for arms in noticed:
+            arms.stop_waiting()
         if self._thread is not None:
             self._thread.join()
         for order in self._orders:
@@ -154,12 +164,16 @@ class Upkeep:
         pace = _UpkeepPace(self, order.arms, order.progress, order.check)
         try:
             pace.breathe(0.0)
+            was_frozen = order.arms.is_frozen()
             self._seal(order.arms, pace)
+            if was_frozen:
+                self._seal(order.arms, pace)  # that was what an earlier seal did not finish
             self._settle(order.arms, pace, compact=order.compact)
             pace.breathe(1.0)
         except BaseException as error:
             order.done.set_exception(error)
         else:
+            self._failures.pop(order.arms.rows.number, None)
             order.done.set_result(None)
 
     def _tend(self, arms: SearchArms) -> None:
@@ -167,16 +181,19 @@ class Upkeep:
         try:
             pace = _UpkeepPace(self, arms, None, None)
             while self._step(arms, pace):
+                self._failures.pop(number, None)
                 if self._orders:
                     return
+            self._failures.pop(number, None)
             if self._is_settled(arms):
                 with self._woken:
                     self._noticed.pop(number, None)
         except (Cancelled, CollectionNotFound):
             with self._woken:
                 self._noticed.pop(number, None)
-        except Exception:
+        except Exception as error:
             # Nothing is lost: what could not be built is searched as it was. Disks fill up and are emptied.
+            self._failures[number] = error.message if isinstance(error, RegionSearchError) else repr(error)
             _log.exception(
                 "collection '%s': its index segments could not be kept up; next try in %.0f s",
                 arms.rows.name,

@@ -1,0 +1,280 @@
+"""What the upkeep of segments does when something goes wrong, and that it never holds anyone up."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stored_images import record, spec, unit_vectors
+
+from regionsearch.collection import Collection, DataDirectory, ImageRecord, steps
+from regionsearch.collection.search_arms import SearchArms
+from regionsearch.collection.segments import segment, segment_files, upkeep
+from regionsearch.collection.segments.approximate import ApproximateIndex
+from regionsearch.collection.segments.upkeep import UpkeepSettings
+from regionsearch.collection.view_loading import ViewLoader
+from regionsearch.errors import Cancelled, FailedPrecondition, StorageFull
+
+SMALL = UpkeepSettings.small()
+BY_HAND = UpkeepSettings.small(background=False)
+
+
+@pytest.fixture
+def random() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[DataDirectory]:
+    with DataDirectory(tmp_path / "data", "write", upkeep=BY_HAND) as opened:
+        yield opened
+    steps.observe(None)
+
+
+def images(random: np.random.Generator, first: int, end: int) -> list[ImageRecord]:
+    return [record(random, f"{number}", entities=3) for number in range(first, end)]
+
+
+def assert_whole(collection: Collection, random: np.random.Generator) -> None:
+    """Each live row is found, once."""
+    stats = collection.stats
+    for found, count in (
+        (collection.search(unit_vectors(random, 1)[0], 10_000), stats.entities),
+        (collection.search_images(unit_vectors(random, 1)[0], 10_000), stats.images),
+    ):
+        rows = set(zip(found.numbers.tolist(), found.ordinals.tolist(), strict=True))
+        assert len(rows) == len(found.numbers) == count
+
+
+def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "this did not happen in time"
+        time.sleep(0.01)
+
+
+def test_a_seal_inside_a_merge_does_not_load_the_collection_anew(
+    directory: DataDirectory, random: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = directory.create_collection(spec())
+    collection.upsert(images(random, 0, 20))
+    collection.seal()
+    collection.upsert(images(random, 20, 50))
+    said: list[str] = []
+
+    def step(name: str) -> None:
+        said.append(name)
+        if name == "merge: rows chosen" and said.count(name) == 1:
+            collection.upsert(images(random, 100, 120))
+
+    loaded: list[object] = []
+    steps.observe(step)
+    monkeypatch.setattr(ViewLoader, "followed", lambda loader, known: loaded.append(known))
+    collection.seal()
+    assert said.index("seal: published", said.index("merge: rows chosen")) < said.index("merge: published")
+    assert loaded == []
+    assert_whole(collection, random)
+
+
+def test_a_view_that_was_lost_during_a_seal_is_loaded_whole(
+    directory: DataDirectory, random: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = directory.create_collection(spec())
+    collection.upsert(images(random, 0, 20))
+
+    def broken(arms: SearchArms, state: object, change: object) -> None:
+        raise MemoryError("no memory for this change")
+
+    def step(name: str) -> None:
+        if name == "seal: files written":
+            with monkeypatch.context() as patched:
+                patched.setattr(SearchArms, "_apply", broken)
+                with pytest.raises(MemoryError):
+                    collection.delete(["3"])
+            assert_whole(collection, random)  # which loads it again, all rows fresh
+
+    steps.observe(step)
+    collection.seal()
+    steps.observe(None)
+    assert_whole(collection, random)
+    collection.upsert(images(random, 50, 55))
+    collection.seal()
+    assert_whole(collection, random)
+    covered = [(part.row.first, part.row.last) for part in collection._arms.segments()]
+    assert all(before[1] < after[0] for before, after in itertools.pairwise(covered))
+    assert collection.stats.fresh_rows == 0
+
+
+def test_a_seal_takes_what_a_cancelled_one_left_and_what_came_since(
+    directory: DataDirectory, random: np.random.Generator
+) -> None:
+    collection = directory.create_collection(spec())
+    collection.upsert(images(random, 0, 2))
+
+    def check() -> None:
+        if collection._arms.is_frozen():
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled, match="enough"):
+        collection.seal(check=check)
+    collection.upsert(images(random, 2, 4))
+    collection.seal()
+    assert collection.stats.fresh_rows == 0
+    assert_whole(collection, random)
+
+
+@pytest.mark.parametrize("where", ["mkdir", "sync", "rename"])
+def test_a_seal_that_finds_no_room_says_so_and_leaves_no_file(
+    directory: DataDirectory, random: np.random.Generator, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    collection = directory.create_collection(spec())
+    collection.upsert(images(random, 0, 5))
+
+    def no_room(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        if where == "sync":
+            patched.setattr(segment_files, "_sync", no_room)
+        else:
+            patched.setattr(Path, where, no_room)
+        with pytest.raises(StorageFull, match="No space left"):
+            collection.seal()
+    assert not list((directory.path / "segments").rglob("*.*"))
+    assert_whole(collection, random)
+    collection.seal()
+    assert collection.stats.fresh_rows == 0
+    assert_whole(collection, random)
+
+
+def test_what_keeps_segments_from_being_built_is_told_until_it_is_over(
+    tmp_path: Path, random: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "_SECONDS_AFTER_A_FAILURE", 0.1)
+    with DataDirectory(tmp_path / "data", "write", upkeep=SMALL) as directory:
+        collection = directory.create_collection(spec())
+        collection.load()
+
+        def no_room(path: Path) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(segment_files, "_sync", no_room)
+            collection.upsert(images(random, 0, 20))
+            until(lambda: bool(collection.stats.warnings))
+            assert "No space left" in collection.stats.warnings[0]
+            assert_whole(collection, random)
+        until(lambda: not collection.stats.warnings)
+        until(lambda: collection.stats.fresh_rows == 0)
+        assert_whole(collection, random)
+
+
+def test_a_writer_that_waits_for_room_does_not_hold_up_a_close(
+    tmp_path: Path, random: np.random.Generator
+) -> None:
+    settings = replace(SMALL, fresh_bytes=1, room_seconds=30.0)
+    directory = DataDirectory(tmp_path / "data", "write", upkeep=settings)
+    collection = directory.create_collection(spec())
+    collection.load()
+    held = threading.Event()
+
+    def step(name: str) -> None:
+        if name == "seal: files written":
+            held.wait(20)
+
+    steps.observe(step)
+    collection.upsert(images(random, 0, 20))
+    outcome: list[object] = []
+
+    def write() -> None:
+        try:
+            outcome.append(collection.upsert(images(random, 20, 21)))
+        except FailedPrecondition as error:
+            outcome.append(error)
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    time.sleep(0.3)
+    assert not outcome
+    begun = time.monotonic()
+    closing = threading.Thread(target=directory.close)
+    closing.start()
+    writing.join(5)
+    assert outcome
+    assert time.monotonic() - begun < 5
+    held.set()
+    closing.join()
+    steps.observe(None)
+
+
+@pytest.mark.parametrize("going", ["a file", "a file after its checksum"])
+def test_a_segment_that_is_removed_while_it_is_opened_is_not_called_damaged(
+    tmp_path: Path,
+    random: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    going: str,
+) -> None:
+    path = tmp_path / "data"
+    with DataDirectory(path, "write", upkeep=BY_HAND) as directory:
+        collection = directory.create_collection(spec())
+        collection.upsert(images(random, 0, 10))
+        collection.seal()
+        collection.delete(["3"])
+        with DataDirectory(path, "read") as beside:
+            reader = beside.collection("photos")
+            verify_files, merged = segment.verify_files, []
+
+            def merge_away(folder: Path) -> None:
+                if not merged:
+                    merged.append(folder)
+                    collection.compact()
+                    folder.mkdir(exist_ok=True)  # as it is when some of its files are gone
+
+            def before(folder: Path, sums: object) -> None:
+                if going == "a file":
+                    merge_away(folder)
+                verify_files(folder, sums)
+                if going != "a file":
+                    kept = (folder / "rows").read_bytes()
+                    merge_away(folder)
+                    if merged == [folder]:
+                        (folder / "rows").write_bytes(kept)
+                        merged.append(folder)
+
+            monkeypatch.setattr(segment, "verify_files", before)
+            found = reader.search_images(unit_vectors(random, 1)[0], 100)
+            assert len(merged) >= 1
+            assert len(found.numbers) == 9
+            assert not caplog.records
+            shutil.rmtree(merged[0])
+
+
+def test_a_file_that_faiss_cannot_read_is_searched_in_its_records(
+    tmp_path: Path,
+    random: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = tmp_path / "data"
+    with DataDirectory(path, "write", upkeep=BY_HAND) as directory:
+        collection = directory.create_collection(spec())
+        collection.upsert(images(random, 0, 10))
+        collection.seal()
+
+    def broken(*_: object, **__: object) -> ApproximateIndex:
+        raise RuntimeError("could not open")
+
+    with DataDirectory(path, "read") as directory, monkeypatch.context() as patched:
+        patched.setattr(ApproximateIndex, "open", broken)
+        assert_whole(directory.collection("photos"), random)
+    assert "could not open" in caplog.text
