@@ -22,6 +22,8 @@ from regionsearch.errors import DataLoss
 Stored = NDArray[np.float32] | DataLoss | None
 _HEAD = struct.Struct("<4sI40xII")
 """Magic, checksum of the rest of the header, entities and dimension."""
+_KEY = struct.Struct(">4sQ")
+"""Of a record: the collection's prefix and the image's number."""
 _MAGIC = b"RSR1"
 _CHECKED_FROM = 8
 _IMAGES_A_PIECE = 64
@@ -59,28 +61,29 @@ class RecordVectors:
         ordinals[ordinals == IMAGE_ORDINAL] = -1  # an image's own vector comes before those of its entities
         width = 4 * self.dimension
         starts = (HEADER_BYTES + width * (1 + ordinals)).tolist()
-        keys = self._keys(numbers)
+        prefix, packed = self._prefix, _KEY.pack
         read: list[Buffer] = []
         missing: list[int] = []
         # One loop without a call of ours in it: it is most of what a search takes beside FAISS.
         head, checksum = _HEAD.unpack_from, zlib.crc32
         with self._environment.transaction() as transaction:
             get, database = transaction.get, self._database
-            for row, (key, start) in enumerate(zip(keys, starts, strict=True)):
+            for row, (number, start) in enumerate(zip(numbers.tolist(), starts, strict=True)):
+                key = packed(prefix, number)
                 value = get(key, None, database)
                 if value is None:
                     missing.append(row)
                     continue
                 end = start + width
                 if len(value) < end:
-                    raise self._damaged(int(numbers[row]))
+                    raise self._damaged(number)
                 magic, expected, _, dimension = head(value)
                 if (
                     magic != _MAGIC
                     or checksum(value[_CHECKED_FROM:HEADER_BYTES], checksum(key)) != expected
                     or dimension != self.dimension
                 ):
-                    raise self._damaged(int(numbers[row]))
+                    raise self._damaged(number)
                 read.append(value[start:end])
             generation = self._rows.counters(transaction).generation if missing else 0
             vectors = np.frombuffer(b"".join(read), np.float32).reshape(len(read), self.dimension)
@@ -89,16 +92,6 @@ class RecordVectors:
             there[missing] = False
             self.missing(np.unique(numbers[missing]), generation)
         return vectors, there
-
-    def _keys(self, numbers: NDArray[np.int64]) -> list[bytes]:
-        """Of these images' records, made at once."""
-        prefix = self._prefix
-        size = len(prefix) + 8
-        keys = np.empty((len(numbers), size), np.uint8)
-        keys[:, : len(prefix)] = np.frombuffer(prefix, np.uint8)
-        keys[:, len(prefix) :] = numbers.astype(">u8").view(np.uint8).reshape(-1, 8)
-        every = keys.tobytes()
-        return [every[at : at + size] for at in range(0, len(every), size)]
 
     def products(
         self, arm: Arm, numbers: NDArray[np.int64], counts: NDArray[np.int64], vector: NDArray[np.float32]
