@@ -111,6 +111,12 @@ def _error_without_details(code: grpc.StatusCode, message: str) -> RegionSearchE
         # again is of no use.
         return InvalidRequest(f"a message is above the limit: {message}", metadata={"code": _TOO_LARGE})
     kind = BY_CODE.get(code, RegionSearchError)
+    if code is grpc.StatusCode.CANCELLED and message in ("", code.name):
+        # All that a stream says which its server gave up: its last words cannot pass what was not read.
+        return kind(
+            "the call was ended before its answer was complete: a stream lay unread for too long, or "
+            "the server is stopping"
+        )
     nobody = _NOBODY_THERE.search(message) if code is grpc.StatusCode.UNAVAILABLE else None
     if nobody is not None:
         address = unquote(nobody["address"] or nobody["name"])

@@ -178,7 +178,7 @@ def test_an_export_that_nobody_reads_is_ended(service: Service, monkeypatch: pyt
     exported = service.client.export_images(name)
     next(exported)
     time.sleep(1.2)
-    with pytest.raises(Cancelled):
+    with pytest.raises(Cancelled, match="lay unread for too long"):
         list(exported)
     assert service.client.count_images(name).images == 401
 
