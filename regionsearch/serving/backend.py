@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from regionsearch.models.reference import ModelReference
 from regionsearch.models.registry import PACKAGED, ModelRegistry, is_path, resolve
 from regionsearch.search.engine import SearchEngine
 from regionsearch.serving.calls import Turnstile
-from regionsearch.serving.operations import Operations
+from regionsearch.serving.operations import Kind, Operation, Operations, Outcome, Steps, Work
 
 INGESTING_CALLS = 1
 """Calls that segment and embed at once: the models use every core, and searches want theirs too."""
@@ -46,6 +47,23 @@ class Backend:
     ingest: Turnstile = field(default_factory=lambda: Turnstile(INGESTING_CALLS))
     records: Turnstile = field(default_factory=lambda: Turnstile(READING_RECORDS))
     operations: Operations = field(default_factory=Operations)
+
+    def concealed(self, text: str) -> str:
+        """The text without the path of the data directory, which is nothing that a remote caller should
+        learn."""
+        return re.sub(f"'{re.escape(str(self.directory.path))}(/[^']*)?'", r"'…\1'", text)
+
+    def begin(self, kind: Kind, collection: str, work: Work) -> Operation:
+        """An operation of the server; see `Operations.begin`."""
+
+        def concealing(steps: Steps) -> Outcome:
+            try:
+                return work(steps)
+            except RegionSearchError as error:
+                error.message = self.concealed(error.message)
+                raise
+
+        return self.operations.begin(kind, collection, concealing)
 
     def load(self) -> None:
         """Loads the models of the stored collections and their statistics, so that the first call

@@ -108,6 +108,8 @@ class CallInterceptor(Interceptor):
             **dict.fromkeys(WATCHES, (watch, walk)),
         }
         self._idle_seconds = idle_seconds
+        self.concealed: Callable[[str], str] = str
+        """What clients may read of an error's message."""
 
     def intercept_service(
         self,
@@ -159,6 +161,8 @@ class CallInterceptor(Interceptor):
         except Exception as error:
             # Whatever went wrong below ends here: it becomes a status, and never a lost call.
             outcome = error.reason if isinstance(error, RegionSearchError) else type(error).__name__
+            if isinstance(error, RegionSearchError):
+                error.message = self.concealed(error.message)
             _abort(context, error)
         finally:
             milliseconds = (time.perf_counter() - started) * 1000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from regionsearch.collection import Collection
 from regionsearch.collection.records import (
@@ -67,7 +67,8 @@ def collection_to_message(collection: Collection) -> pb.Collection:
     )
 
 
-def stats_to_message(collection: Collection) -> pb.CollectionStats:
+def stats_to_message(collection: Collection, concealed: Callable[[str], str]) -> pb.CollectionStats:
+    """concealed: what clients may read of a warning."""
     spec, stats = collection.spec, collection.stats
     return pb.CollectionStats(
         name=spec.name,
@@ -84,7 +85,7 @@ def stats_to_message(collection: Collection) -> pb.CollectionStats:
         segments=[_segment_to_message(segment) for segment in stats.segments],
         fill=stats.fill,
         generation=stats.generation,
-        warnings=stats.warnings,
+        warnings=map(concealed, stats.warnings),
     )
 
 

@@ -130,7 +130,7 @@ class CollectionServicer(collections_pb2_grpc.CollectionServiceServicer):
         self, request: pb.GetCollectionStatsRequest, context: grpc.ServicerContext
     ) -> pb.GetCollectionStatsResponse:
         collection = collection_of(self._backend, request.name, "name")
-        return pb.GetCollectionStatsResponse(stats=stats_to_message(collection))
+        return pb.GetCollectionStatsResponse(stats=stats_to_message(collection, self._backend.concealed))
 
     def SealCollection(  # noqa: N802
         self, request: pb.SealCollectionRequest, context: grpc.ServicerContext
@@ -250,7 +250,7 @@ class CollectionServicer(collections_pb2_grpc.CollectionServiceServicer):
     def _begin(
         self, kind: Kind, collection: str, work: Callable[[Steps], Outcome]
     ) -> operations_pb2.Operation:
-        return operation_to_message(self._backend.operations.begin(kind, collection, work))
+        return operation_to_message(self._backend.begin(kind, collection, work))
 
 
 def _precomputed_spec(request: pb.CreateCollectionRequest, name: str, entity_limit: int) -> CollectionSpec:

@@ -190,7 +190,7 @@ class ImageServicer(images_pb2_grpc.ImageServiceServicer):
             )
             return Outcome(deleted)
 
-        operation = self._backend.operations.begin("delete_matching", name, work)
+        operation = self._backend.begin("delete_matching", name, work)
         return pb.DeleteMatchingResponse(operation=operation_to_message(operation))
 
     def PurgeImages(  # noqa: N802
@@ -227,7 +227,7 @@ class ImageServicer(images_pb2_grpc.ImageServiceServicer):
                 )
             return Outcome(report.deleted, notes=report.notes)
 
-        operation = self._backend.operations.begin("purge", name, work)
+        operation = self._backend.begin("purge", name, work)
         return pb.PurgeImagesResponse(operation=operation_to_message(operation))
 
 

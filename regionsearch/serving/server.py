@@ -63,9 +63,10 @@ class Server:
         check_free(address)
         calls = limits.concurrent_calls + SPARE_CALLS
         self._pool = ThreadPoolExecutor(max_workers=calls, thread_name_prefix="call")
+        self._interceptor = CallInterceptor(limits.concurrent_calls, idle_seconds)
         self._server: Any = grpc.server(
             self._pool,
-            interceptors=[CallInterceptor(limits.concurrent_calls, idle_seconds)],
+            interceptors=[self._interceptor],
             maximum_concurrent_rpcs=calls,
             options=[
                 # On by default, and then a second server takes half of the first one's calls.
@@ -87,6 +88,7 @@ class Server:
         """Answers calls from now on."""
         server = self._server
         self._operations = backend.operations
+        self._interceptor.concealed = backend.concealed
         services: tuple[tuple[Callable[..., None], object], ...] = (
             (collections_pb2_grpc.add_CollectionServiceServicer_to_server, CollectionServicer(backend)),
             (images_pb2_grpc.add_ImageServiceServicer_to_server, ImageServicer(backend)),

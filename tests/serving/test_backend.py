@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,18 +10,20 @@ from pathlib import Path
 
 import grpc
 import pytest
+from precomputed import DIMENSION, wide
 from served import LIMITS, Service, png, refusal_of
 
 from regionsearch.client import Client
 from regionsearch.client.channel import Stubs
 from regionsearch.collection import Collection, DataDirectory
-from regionsearch.errors import CollectionNotFound, DataLoss
+from regionsearch.errors import CollectionNotFound, DataLoss, StorageFull
 from regionsearch.fingerprint import Fingerprint
 from regionsearch.ingest import collection_spec
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.search.engine import SearchEngine
 from regionsearch.serving.address import Address
 from regionsearch.serving.backend import Backend
+from regionsearch.serving.operations import Outcome, Steps
 from regionsearch.serving.required import collection_of
 from regionsearch.serving.server import Server
 from regionsearch.v1 import images_pb2, search_pb2
@@ -106,3 +109,28 @@ def test_a_collection_that_is_not_there_is_never_among_those_that_are(
     with pytest.raises(CollectionNotFound) as caught:
         collection_of(service.backend, filled)
     assert filled not in caught.value.message.partition(";")[2]
+
+
+def test_nobody_far_away_learns_where_the_data_lies(tmp_path: Path) -> None:
+    where = tmp_path / "secret" / "data"
+    with DataDirectory(where, "write", map_size=4 << 20) as directory:
+        models = ModelRegistry(1)
+        backend = Backend(directory, models, SearchEngine(models, LIMITS), LIMITS)
+        server = Server(Address("127.0.0.1", 0), LIMITS)
+        server.start(backend)
+        with Client(str(server.address), timeout=20) as client:
+            client.create_collection("c", space="s", dimension=DIMENSION)
+            with pytest.raises(StorageFull) as full:
+                list(itertools.starmap(wide, ((client, "c", [seed]) for seed in range(200))))
+            warnings = client.collection_stats("c").warnings
+
+            def work(steps: Steps) -> Outcome:
+                raise DataLoss(f"'{where}/catalog/data.mdb' was cut")
+
+            failed = backend.begin("seal", "c", work)
+            with pytest.raises(DataLoss, match=r"'…/catalog/data\.mdb' was cut"):
+                client.wait_operation(failed.id)
+        server.stop(1)
+    assert "data directory '…'" in full.value.message
+    assert len(warnings) == 1
+    assert "secret" not in full.value.message + warnings[0]
