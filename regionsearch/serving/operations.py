@@ -220,7 +220,13 @@ class Operations:
                 target=self._run, args=(entry,), name=f"operation-{entry.operation.kind}", daemon=True
             )
             self._running[collection] = thread
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:
+                # The system gives no more threads. Whoever waits behind it must not wait for ever.
+                del self._running[collection]
+                refusal = Overloaded(f"no thread could be started for the operation: {error}")
+                self._end(entry, "failed", error=refusal)
 
     def _run(self, entry: _Entry) -> None:
         outcome: Outcome | None = None

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regionsearch.errors import Cancelled, OperationNotFound, StorageFull, Unavailable
+from regionsearch.errors import Cancelled, OperationNotFound, Overloaded, StorageFull, Unavailable
 from regionsearch.serving.operations import Operation, Operations, Outcome, Steps, Work
 
 PATIENCE = 10.0
@@ -179,3 +179,17 @@ def test_a_stop_does_not_wait_for_ever() -> None:
     assert not operations.stop(0.05)
     release.set()
     assert operations.stop(PATIENCE)
+
+
+def test_an_operation_that_gets_no_thread_fails_and_holds_up_nobody(
+    operations: Operations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_more)
+        failed = operations.begin("seal", "c", nothing)
+    assert failed.state == "failed"
+    assert isinstance(failed.error, Overloaded)
+    assert until_ended(operations, operations.begin("seal", "c", nothing)).state == "succeeded"
