@@ -11,7 +11,8 @@ from marked_images import GONE, State
 @dataclass
 class Ledger:
     """Fed with lines `begin IMAGE MARK TOUCHED` and `done IMAGE MARK TOUCHED` (-1 -1: a deletion), and with
-    `begin NAME VALUE`, `done NAME VALUE` for other things that have one value at a time.
+    `begin NAME VALUE`, `done NAME VALUE` for other things that have one value at a time. A last word `@TIME`
+    says when, and lines that begin otherwise are for others (sightings.py).
 
     The writes of one image come one after the other, so that at most one is begun and not done.
     """
@@ -24,7 +25,9 @@ class Ledger:
 
     def read(self, lines: Iterable[str]) -> None:
         for line in lines:
-            kind, name, *values = line.split()
+            kind, name, *values = line.partition(" @")[0].split()
+            if kind not in ("begin", "done"):
+                continue
             if len(values) == 2:
                 state = (int(values[0]), int(values[1]))
                 if kind == "done":

@@ -1,4 +1,5 @@
-"""A real writer is killed, at random moments under load and at every named step, and loses nothing."""
+"""A real writer is killed, at random moments under load and at every named step, and loses nothing; nor do
+readers beside it, in its process and in another, see what is not so."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from crash_runs import PATIENCE_SECONDS, forks, killed_writer
 from ledger import Ledger
+from sightings import check_sightings
 from store_checks import check_after_crash
 
 from regionsearch.collection.steps import STEPS
@@ -35,9 +37,12 @@ def test_a_writer_that_is_killed_loses_nothing(tmp_path: Path, kills: int) -> No
     path = tmp_path / "data"
     ledger = Ledger()
     came_to: list[str] = []
+    seen = seen_outside = 0
     for kill in range(kills):
         # Every step in its turn, the other half of the kills at any moment.
         step = WORKED[(kill // 2) % len(WORKED)] if kill % 2 else ""
+        before = dict(ledger.done)
+        sightings = outside / "sightings"
         lines, on_its_own = killed_writer(
             context,
             path,
@@ -46,13 +51,21 @@ def test_a_writer_that_is_killed_loses_nothing(tmp_path: Path, kills: int) -> No
             after_seconds=PATIENCE_SECONDS if step else float(random.uniform(0, LONGEST_SECONDS)),
             die_at=step,
             nth=int(random.integers(1, 3)),
+            sightings=sightings,
         )
         if on_its_own:
             came_to.append(step)
         ledger.read(lines)
+        seen += check_sightings(before, lines, lines)
+        if sightings.exists():
+            seen_outside += check_sightings(before, lines, sightings.read_text().splitlines())
+            sightings.unlink()
         check_after_crash(path, ledger)
         for leftover in outside.glob("*.tar*"):
             leftover.unlink()
     print(f"{kills} kills, {ledger.acknowledged} acknowledged writes, {len(came_to)} at named steps")
+    print(f"{seen} sightings beside the writers, {seen_outside} in another process")
+    assert seen > kills
+    assert seen_outside > kills
     assert ledger.acknowledged > kills
     assert set(came_to) == {WORKED[(kill // 2) % len(WORKED)] for kill in range(1, kills, 2)}

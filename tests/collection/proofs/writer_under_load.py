@@ -1,5 +1,5 @@
-"""A writer under load: threads that write images, and one that seals, merges, compacts, takes snapshots,
-restores them, switches aliases and drops collections.
+"""A writer under load: threads that write images, one that seals, merges, compacts, takes snapshots,
+restores them, switches aliases and drops collections, and one that says what it sees of all that.
 
 Each write is logged before it begins and after it is acknowledged through standard output, which another
 process reads: what this one believes dies with it. The lines are those that ledger.py reads.
@@ -12,10 +12,12 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 from marked_images import GONE, State, marked_record, state_of
+from sightings import look_for_ever
 from stored_images import spec
 
 from regionsearch.collection import Collection, DataDirectory, snapshots, steps
@@ -69,7 +71,8 @@ def write_for_ever(collection: Collection, writer: int, seed: int) -> None:
 
 
 def _announce(kind: str, states: dict[str, State]) -> None:
-    log(*(f"{kind} {image_id} {mark} {touched}" for image_id, (mark, touched) in states.items()))
+    now = time.monotonic()
+    log(*(f"{kind} {image_id} {mark} {touched} @{now:.6f}" for image_id, (mark, touched) in states.items()))
 
 
 def keep_up_for_ever(
@@ -134,6 +137,7 @@ def run(path: Path, seed: int, outside: Path, die_at: str = "", nth: int = 1) ->
     threads.append(
         threading.Thread(target=keep_up_for_ever, args=(directory, collection, seed, outside, die_at))
     )
+    threads.append(threading.Thread(target=look_for_ever, args=(collection, image_ids(), log)))
     for thread in threads:
         thread.start()
     for thread in threads:
