@@ -46,10 +46,16 @@ NO_TERMS = WriteTerms()
 def copy_of_known(collection: Collection, image: EncodedImage, digest: str) -> ImageRecord | None:
     """The record of an image whose very bytes the collection already has, perhaps under another id.
 
-    Vectors and entities are copied; id and payload are the newcomer's. None when the bytes are new.
+    Vectors and entities are copied; id and payload are the newcomer's. None when the bytes are new, or when
+    their record shows that it came finished: it says what is in the picture in somebody's own words, or has
+    no picture where the collection keeps one.
     """
     known = collection.find_content(digest, pixels=True)
-    return None if known is None else _copied(known, image)
+    if known is None or "given" in known.entities.label_sources:
+        return None
+    if known.pixels is None and collection.spec.pixels != "none":
+        return None
+    return _copied(known, image)
 
 
 def copies_for_twins(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import threading
@@ -168,6 +169,27 @@ def test_an_embedder_makes_the_vectors_of_given_entities(service: Service, colle
     assert [entity.label for entity in found.entities] == labels
     assert (found.summary.width, found.summary.content_hash) == (60, cut.summary.content_hash)
     assert found.pixels is not None
+
+
+@pytest.mark.parametrize(
+    "finished",
+    [
+        {"image": png(21), "width": None, "height": None},
+        {"content_hash": hashlib.sha256(png(21)).hexdigest(), "labels": None},
+    ],
+)
+def test_a_picture_is_not_taken_for_what_somebody_said_of_it(
+    service: Service, collection: str, finished: dict[str, Any]
+) -> None:
+    dimension = service.client.get_collection(collection).embedder.dimension
+    its_own = {"vectors": unit(3, 1, dimension), "boxes": [[0, 0, 9, 9]] * 2, "labels": ["x", "y"]}
+    service.client.upsert_records(collection, [record(1, **{**its_own, **finished})])
+    service.client.upsert(collection, [png(21)], ids=["seen"])
+    seen = service.client.get_image(collection, "seen", entities=True, pixels=True)
+    assert (seen.summary.width, seen.summary.height) == (60, 40)
+    assert seen.pixels
+    assert [entity.label for entity in seen.entities] == [None, None]
+    assert [9, 9] not in [list(entity.box.as_tuple())[2:] for entity in seen.entities]
 
 
 def test_many_records_travel_in_messages_that_are_stored_each_by_itself(service: Service, space: str) -> None:
