@@ -239,6 +239,9 @@ class Operations:
         except Exception as caught:
             # Whatever went wrong becomes what the operation tells, and never a lost thread.
             state, error = "failed", told(caught)
+        if error is not None:
+            # What it was raised in holds on to collections and arrays for as long as the error is told of.
+            error.__traceback__ = error.__cause__ = error.__context__ = None
         with self._changed:
             del self._running[entry.operation.collection]
             self._end(entry, state, outcome, error)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -193,3 +195,20 @@ def test_an_operation_that_gets_no_thread_fails_and_holds_up_nobody(
     assert failed.state == "failed"
     assert isinstance(failed.error, Overloaded)
     assert until_ended(operations, operations.begin("seal", "c", nothing)).state == "succeeded"
+
+
+def test_a_failed_operation_holds_on_to_nothing_that_it_worked_with(operations: Operations) -> None:
+    held: list[weakref.ref[Gate]] = []
+
+    def work(steps: Steps) -> Outcome:
+        collection = Gate()
+        held.append(weakref.ref(collection))
+        try:
+            raise OSError("no room")
+        except OSError as error:
+            raise StorageFull("no room") from error
+
+    failed = until_ended(operations, operations.begin("seal", "c", work))
+    assert isinstance(failed.error, StorageFull)
+    gc.collect()
+    assert held[0]() is None
