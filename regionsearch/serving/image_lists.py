@@ -28,7 +28,9 @@ TOKEN_BYTES = 2_000
 """Of everything in a page beside its records: an id of 480 bytes makes a token of 660."""
 
 
-def listed(collection: Collection, request: pb.ListImagesRequest, limits: Limits) -> pb.ListImagesResponse:
+def listed(
+    collection: Collection, request: pb.ListImagesRequest, limits: Limits, context: grpc.ServicerContext
+) -> pb.ListImagesResponse:
     """A page. With records it ends where the next one would not fit into a message.
 
     Raises AnswerTooLarge for a record that is larger than a message by itself.
@@ -41,6 +43,7 @@ def listed(collection: Collection, request: pb.ListImagesRequest, limits: Limits
     response = pb.ListImagesResponse(next_page_token=token)
     room = limits.message_bytes - TOKEN_BYTES
     for number, listing in enumerate(listings):
+        check_alive(context)
         record = _record(collection, listing, selection)
         if record is None:
             continue  # deleted since the page was listed

@@ -110,7 +110,7 @@ class ImageServicer(images_pb2_grpc.ImageServiceServicer):
         self, request: pb.ListImagesRequest, context: grpc.ServicerContext
     ) -> pb.ListImagesResponse:
         collection = collection_of(self._backend, request.collection)
-        return listed(collection, request, self._backend.limits)
+        return listed(collection, request, self._backend.limits, context)
 
     def DeleteImages(  # noqa: N802
         self, request: pb.DeleteImagesRequest, context: grpc.ServicerContext
