@@ -280,10 +280,19 @@ class SearchArms:
 
     # what others ask
 
-    def upkeep_warning(self) -> str:
-        """For people: what keeps segments from being built; "" when nothing does."""
+    def warnings(self) -> list[str]:
+        """For people: what keeps segments from being built, and how many images searches leave out."""
+        warnings = []
         failure = "" if self._upkeep is None else self._upkeep.failure(self.rows.number)
-        return f"index segments could not be kept up, which is tried again: {failure}" if failure else ""
+        if failure:
+            warnings.append(f"index segments could not be kept up, which is tried again: {failure}")
+        state = self._state
+        if state is not None and state.damaged:
+            many = "1 image is" if len(state.damaged) == 1 else f"{len(state.damaged):,} images are"
+            warnings.append(
+                f"{many} left out of searches, damaged as their records are: `regionsearch verify` names them"
+            )
+        return warnings
 
     def segment_stats(self) -> tuple[tuple[SegmentStats, ...], int, int]:
         """Of the segments; fresh rows of both arms; dead rows of both arms that segments still hold.

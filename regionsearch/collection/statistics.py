@@ -21,7 +21,7 @@ def collection_stats(
         counters = rows.counters(transaction)
     segments, fresh_rows, deleted_rows = arms.segment_stats()
     fill = environment.fill()
-    warnings = [fill_warning(environment, fill), arms.upkeep_warning()]
+    warnings = [fill_warning(environment, fill), *arms.warnings()]
     if failed_buffered_writes:
         warnings.append(f"{failed_buffered_writes:,} buffered writes failed after being acknowledged")
     warnings.extend(str(problem) for problem in environment.damaged)

@@ -19,10 +19,13 @@ from stored_images import record, spec
 
 from regionsearch.collection import DataDirectory
 from regionsearch.collection.catalog import CollectionRows, mark_dropped
-from regionsearch.collection.integrity import VerifyReport, examination, repair, verify
+from regionsearch.collection.integrity import VerifyReport, derived_checks, examination, repair, verify
 from regionsearch.collection.integrity.clean_stop import CLEAN_STOP
+from regionsearch.collection.integrity.derived_checks import DerivedChecks
 from regionsearch.collection.integrity.pages import CatalogPages, current_meta
 from regionsearch.collection.row_seals import open_value, seal_value
+from regionsearch.collection.segments.manifest import SegmentRow
+from regionsearch.collection.segments.segment import SegmentPart
 from regionsearch.collection.spec_rows import delete_spec
 from regionsearch.errors import Cancelled, DataDirectoryInUse, NotADataDirectory
 
@@ -303,3 +306,55 @@ def test_the_command_prints_json_and_exits_with_1_when_there_are_problems(store:
     assert set(report["problems"][0]) == {"what", "where", "costs", "repair"}
     status, report = run("--repair")
     assert (status, report["ok"], len(report["mended"])) == (0, True, 1)
+
+
+def test_an_image_that_was_left_out_of_a_segment_for_its_damage_is_no_fault_of_the_segment(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "store"
+    random = np.random.default_rng(3)
+    with DataDirectory(path, "write", upkeep=BY_HAND) as directory:
+        collection = directory.create_collection(spec())
+        collection.upsert([record(random, f"{number}") for number in range(6)])
+        key = CollectionRows(directory.environment, "photos", collection.number).record_key(3)
+        records = directory.environment.database("records")
+        with directory.environment.transaction(write=True) as transaction:
+            value = bytearray(transaction.get(key, db=records))
+            value[-3] ^= 1
+            transaction.put(key, bytes(value), db=records)
+    with DataDirectory(path, "write", upkeep=BY_HAND) as directory:
+        collection = directory.collection("photos")
+        collection.seal()
+        assert "1 image is left out of searches" in collection.stats.warnings[0]
+    (problem,) = verify(path).problems
+    assert (problem.where, problem.repair) == ("image number 3 of collection 'photos'", "drop")
+    assert repair(path).mended == ()
+
+
+@pytest.mark.parametrize("how", ["missing", "unreadable"])
+def test_segments_that_are_merged_all_the_time_beside_it_are_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    path = tmp_path / "store"
+    random = np.random.default_rng(3)
+    with DataDirectory(path, "write", upkeep=BY_HAND) as directory:
+        collection = directory.create_collection(spec())
+        collection.upsert([record(random, f"{number}") for number in range(6)])
+        collection.seal()
+        merges: list[int] = []
+
+        class TooLate:
+            @staticmethod
+            def open(folder: Path, row: SegmentRow) -> SegmentPart:
+                merges.append(row.number)
+                collection.upsert([record(random, "0")])
+                collection.compact()
+                if how == "unreadable":
+                    raise RuntimeError("'f.get()' failed")
+                return SegmentPart.open(folder, row)
+
+        monkeypatch.setattr(derived_checks, "SegmentPart", TooLate)
+        derived = DerivedChecks(path, directory.environment, thorough=True, beside_writer=True)
+        derived.run(lambda _: None, lambda: None)
+        assert len(merges) > 1
+        assert derived.problems == []

@@ -18,7 +18,7 @@ from regionsearch.collection.fields.declared_fields import DeclaredField
 from regionsearch.collection.fields.field_block import BLOCK_BITS, PLACE_IN_BLOCK, FieldBlock
 from regionsearch.collection.fields.field_rows import FieldRows
 from regionsearch.collection.integrity.problems import Problem
-from regionsearch.collection.record_layout import Buffer, Header, read_header
+from regionsearch.collection.record_layout import Buffer, Header, read_header, verify_body
 from regionsearch.collection.records import IndexedField
 from regionsearch.collection.segment_folders import SEGMENTS, segment_folder
 from regionsearch.collection.segments.entity_columns import EntityColumns
@@ -57,8 +57,11 @@ class DerivedChecks:
         for place, name in enumerate(names):
             check()
             progress(place / len(names))
+            found: list[Problem] = []
+            still: list[int] = []
+            of_segments: dict[int, tuple[Problem, bool]] = {}
             for _ in range(_TRIES):
-                found: list[Problem] = []
+                found, still = [], []
                 with self._environment.transaction() as transaction:
                     stored = stored_spec(self._environment, transaction, name)
                     if stored is None:
@@ -67,13 +70,21 @@ class DerivedChecks:
                     numbers.add(number)
                     rows = CollectionRows(self._environment, name, number)
                     before = self._published(transaction, number)
-                    found += self._segments(transaction, rows, check)
+                    of_segments = dict(self._segments(transaction, rows, check))
                     found += self._fields(transaction, rows, spec.indexed_fields, check)
                 with self._environment.transaction() as transaction:
                     after = self._published(transaction, number)
-                if not found or before == after:
+                    listed = self._listed(transaction, number)
+                # Files may have been missing because segments were merged meanwhile: what is not listed any
+                # more counts no longer, and what is new is looked at in its turn.
+                still = [segment for segment in of_segments if segment in listed]
+                if before == after or len(still) == len(of_segments):
                     break
-                # Files may have been missing because segments were merged meanwhile.
+            for segment in still:
+                problem, is_damage = of_segments[segment]
+                found.append(problem)
+                if is_damage:
+                    self.bad_segments.append((number, segment))
             self.problems += found
         if not self._beside_writer:
             self.problems += self._leftovers(numbers)
@@ -86,11 +97,18 @@ class DerivedChecks:
         except DataLoss:
             return 0
 
+    def _listed(self, transaction: Any, number: int) -> set[int]:
+        try:
+            return {row.number for row in Manifest(self._environment, number).segments(transaction)}
+        except DataLoss:
+            return set()
+
     # segments
 
     def _segments(
         self, transaction: Any, rows: CollectionRows, check: Callable[[], None]
-    ) -> Iterator[Problem]:
+    ) -> Iterator[tuple[int, tuple[Problem, bool]]]:
+        """By its number, what is wrong with a segment, and whether its files are to be removed for it."""
         last = 0
         try:
             listed = Manifest(self._environment, rows.number).segments(transaction)
@@ -101,21 +119,22 @@ class DerivedChecks:
             where = f"index segment {row.number} of collection '{rows.name}'"
             folder = segment_folder(self._directory, rows.number) / str(row.number)
             if row.first <= last:
-                yield Problem("it covers images of another one", where, _SLOWER, "repair")
+                problem = Problem("it covers images of another one", where, _SLOWER, "repair")
+                yield row.number, (problem, False)
             last = max(last, row.last)
             try:
                 part = SegmentPart.open(folder, row)
                 fault = self._segment_fault(transaction, rows, row, part)
             except FileNotFoundError:
-                yield Problem("its files are missing", where, _SLOWER, "repair")
+                yield row.number, (Problem("its files are missing", where, _SLOWER, "repair"), False)
             except DataLoss as error:
-                self.bad_segments.append((rows.number, row.number))
-                yield Problem(error.message, where, _SLOWER, "repair")
+                yield row.number, (Problem(error.message, where, _SLOWER, "repair"), True)
+            except RuntimeError as error:  # FAISS
+                yield row.number, (Problem(str(error), where, _SLOWER, "repair"), True)
             else:
-                if not fault:
-                    continue
-                self.bad_segments.append((rows.number, row.number))
-                yield Problem(fault, where, "searches miss images, or find what is not there", "repair")
+                if fault:
+                    costs = "searches miss images, or find what is not there"
+                    yield row.number, (Problem(fault, where, costs, "repair"), True)
 
     def _segment_fault(
         self, transaction: Any, rows: CollectionRows, row: SegmentRow, part: SegmentPart
@@ -132,6 +151,10 @@ class DerivedChecks:
             except DataLoss:
                 continue  # the catalog's own checks tell
             if place is None:
+                try:
+                    verify_body(value, header)
+                except DataLoss:
+                    continue  # left out when the segment was built
                 return f"it lacks image number {number}"
             start, end = int(part.starts[place]), int(part.starts[place + 1])
             if end - start != header.entities:

@@ -7,6 +7,7 @@ a third of a second, where SHA-256 takes a half more (docs/index-segments.md has
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import zlib
@@ -45,7 +46,7 @@ def verify_files(folder: Path, sums: Sequence[FileSum]) -> None:
     """Reads every byte on all cores. Raises DataLoss naming the first file that is missing, cut or changed,
     and FileNotFoundError when the whole folder is gone."""
     if not folder.is_dir():
-        raise FileNotFoundError(folder)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
     for expected in sums:
         path = folder / expected.name
         size = path.stat().st_size if path.is_file() else -1
