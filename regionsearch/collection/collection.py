@@ -342,7 +342,7 @@ class Collection:
         progress: called with 0 to 1. check: called often; what it raises ends the work, and what was
         published before stays. wait: until it is done. Raises ReadOnly, StorageFull, Cancelled.
         """
-        self._ordered(False, progress, check, wait)
+        self._ordered(compact=False, progress=progress, check=check, wait=wait)
 
     def compact(
         self,
@@ -350,20 +350,16 @@ class Collection:
         progress: Callable[[float], None] | None = None,
         check: Callable[[], None] | None = None,
         wait: bool = True,
+        merge: bool = True,
     ) -> None:
-        """As `seal`; afterwards no segment has a row of a deleted image, and there are as few as can be."""
-        self._ordered(True, progress, check, wait)
+        """As `seal`; afterwards no segment has a row of a deleted image, and there are as few as can be; or,
+        without `merge`, only those that have such rows are written anew, and nothing is sealed."""
+        self._ordered(compact=True, progress=progress, check=check, wait=wait, merge=merge)
 
-    def _ordered(
-        self,
-        compact: bool,
-        progress: Callable[[float], None] | None,
-        check: Callable[[], None] | None,
-        wait: bool,
-    ) -> None:
+    def _ordered(self, **order: Any) -> None:
         if self._upkeep is None:
             raise ReadOnly(f"collection '{self._spec.name}' is open for reading")
-        self._upkeep.order(self._arms, compact=compact, progress=progress, check=check, wait=wait)
+        self._upkeep.order(self._arms, **order)
 
     def matching(self, where: str) -> Matching:
         """What satisfies a filter (docs/filters.md) now, all of it when it is blank.

@@ -68,7 +68,7 @@ def purge(
     mark_pending(directory.environment)
     deleted = found.delete(list(dict.fromkeys(image_ids)))
     reached("purge: image deleted")
-    found.compact(progress=_part(progress, 0.0, _COMPACTED), check=check)
+    found.compact(progress=_part(progress, 0.0, _COMPACTED), check=check, merge=False)
     rewritten = []
     for place, path in enumerate(map(Path, snapshots)):
         begin, end = (

@@ -171,6 +171,29 @@ def test_segments_of_a_snapshot_know_nothing_of_an_image_that_was_deleted_before
         assert purge(directory, "photos", ["7"], snapshots=[tmp_path / "clean"]).rewritten == ()
 
 
+def test_a_purge_writes_no_more_segments_anew_than_had_rows_of_deleted_images(tmp_path: Path) -> None:
+    random = np.random.default_rng(9)
+    with DataDirectory(tmp_path / "data", "write", upkeep=UpkeepSettings(background=False)) as directory:
+        photos = directory.create_collection(spec())
+        ids = [f"{number}" for number in range(280)]
+        for some in (ids[:200], ids[200:260]):
+            photos.upsert([record(random, image_id, entities=2) for image_id in some])
+            photos.seal()
+        photos.upsert([record(random, image_id, entities=2) for image_id in ids[260:]])
+        first, second = photos.stats.segments
+        assert purge(directory, "photos", ["210"]).complete
+        kept, rewritten = photos.stats.segments
+        assert kept == first
+        assert (rewritten.number > second.number, rewritten.images) == (True, second.images - 1)
+        assert photos.stats.fresh_rows == 60
+        again = photos.stats.segments
+        assert purge(directory, "photos", ["270"]).deleted == 1  # which no segment has
+        assert photos.stats.segments == again
+        assert photos.stats.fresh_rows == 57
+        vector = photos.get("205").vectors[1]
+        assert int(photos.search(vector, 1).numbers[0]) == photos.get("205").number
+
+
 def test_deleting_alone_leaves_bytes_that_a_purge_removes(tmp_path: Path) -> None:
     """Otherwise the test above would prove nothing."""
     random = np.random.default_rng(1)

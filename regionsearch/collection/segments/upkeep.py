@@ -39,6 +39,7 @@ class _Order:
     compact: bool
     progress: Progress | None
     check: Check | None
+    merge: bool
     done: Future[None] = field(default_factory=Future)
 
 
@@ -71,15 +72,23 @@ class Upkeep:
             self._woken.notify_all()
 
     def order(
-        self, arms: SearchArms, *, compact: bool, progress: Progress | None, check: Check | None, wait: bool
+        self,
+        arms: SearchArms,
+        *,
+        compact: bool,
+        progress: Progress | None,
+        check: Check | None,
+        wait: bool,
+        merge: bool = True,
     ) -> None:
         """Seals all fresh rows and does every merge that is due; with `compact` leaves no dead row and as few
-        segments as there can be. wait: until that is done.
+        segments as there can be. merge: or rewrites those segments alone that have dead rows. wait: until
+        that is done.
 
         Raises what `check` raises, CollectionNotFound, StorageFull; what was published before stays.
         """
         arms.refuse_fork()
-        order = _Order(arms, compact, progress, check)
+        order = _Order(arms, compact, progress, check, merge)
         with self._woken:
             if self._closing:
                 raise FailedPrecondition("the data directory is closed")
@@ -164,11 +173,14 @@ class Upkeep:
         pace = _UpkeepPace(self, order.arms, order.progress, order.check)
         try:
             pace.breathe(0.0)
-            was_frozen = order.arms.is_frozen()
-            self._seal(order.arms, pace)
-            if was_frozen:
-                self._seal(order.arms, pace)  # that was what an earlier seal did not finish
-            self._settle(order.arms, pace, compact=order.compact)
+            if order.merge:
+                was_frozen = order.arms.is_frozen()
+                self._seal(order.arms, pace)
+                if was_frozen:
+                    self._seal(order.arms, pace)  # that was what an earlier seal did not finish
+                self._settle(order.arms, pace, compact=order.compact)
+            while not order.merge and self._rewrite_poorest(order.arms, pace, 0.0):
+                pass
             pace.breathe(1.0)
         except BaseException as error:
             order.done.set_exception(error)
@@ -268,11 +280,15 @@ class Upkeep:
             if merge is not None:
                 self._rewrite(arms, segments[merge], "merge", pace)
                 continue
-            share = 0.0 if compact else settings.dead_share
-            poor = [part for part in segments if isinstance(part, ScannedPart) or _dead_share(part) > share]
-            if not poor:
+            if not self._rewrite_poorest(arms, pace, 0.0 if compact else settings.dead_share):
                 return
-            self._rewrite(arms, poor[:1], "compact", pace)
+
+    def _rewrite_poorest(self, arms: SearchArms, pace: _UpkeepPace, share: float) -> bool:
+        """The first segment of whose rows a larger share is dead, or whose files are damaged; False: none."""
+        for part in arms.segments():
+            if isinstance(part, ScannedPart) or _dead_share(part) > share:
+                return self._rewrite(arms, [part], "compact", pace)
+        return False
 
     def seal_between(self, arms: SearchArms, pace: _UpkeepPace) -> None:
         """Called during a merge."""
