@@ -4,7 +4,8 @@
     python -m benchmarks.ann_curves hard-100k.json hard-1m.json --out docs/images
 
 Three drawings: recall against latency (of the largest report), latency at recall 0.95 against the number of
-vectors (all reports), recall against the share of rows that is allowed (of the largest report).
+vectors (all reports), recall against the share of rows that is allowed (of the largest report). Latencies are
+medians of the thread's processor time, since other work on a machine adds to the time that passes.
 """
 
 from __future__ import annotations
@@ -52,14 +53,14 @@ def drawings(reports: Sequence[Mapping[str, Any]]) -> dict[str, str]:
                 sizes.setdefault(kind["name"], []).append((report["vectors"], latency))
     return {
         "recall-latency": drawn(
-            Chart(f"Recall against latency: {what}", "median latency, ms", "recall at 10"),
+            Chart(f"Recall against latency: {what}", "median processor time, ms", "recall at 10"),
             {
-                name: [(point["p50_ms"], point["recall_at_10"]) for point in curve]
+                name: [(point["cpu_p50_ms"], point["recall_at_10"]) for point in curve]
                 for name, curve in curves.items()
             },
         ),
         "latency-size": drawn(
-            Chart(f"Latency at recall {RECALL} against size", "vectors", "median latency, ms"), sizes
+            Chart(f"Latency at recall {RECALL} against size", "vectors", "median processor time, ms"), sizes
         ),
         "recall-selectivity": drawn(
             Chart(f"Recall with a filter: {what}", "share of rows allowed", "recall at 10"),
@@ -79,9 +80,9 @@ def latency_at_recall(kind: Mapping[str, Any], recall: float) -> float | None:
     for point in curve:
         if point["recall_at_10"] >= recall:
             if before is None:
-                return float(point["p50_ms"])
+                return float(point["cpu_p50_ms"])
             along = (recall - before["recall_at_10"]) / (point["recall_at_10"] - before["recall_at_10"])
-            return float(before["p50_ms"] + along * (point["p50_ms"] - before["p50_ms"]))
+            return float(before["cpu_p50_ms"] + along * (point["cpu_p50_ms"] - before["cpu_p50_ms"]))
         before = point
     return None
 

@@ -16,9 +16,9 @@ def kind(name: str, scale: float) -> dict[str, Any]:
     return {
         "name": name,
         "recall_at_10": 0.96,
-        "p50_ms": 2 * scale,
+        "cpu_p50_ms": 2 * scale,
         "curve": [
-            {"recall_at_10": recall, "p50_ms": ms * scale} for recall, ms in ((0.8, 1), (0.9, 2), (1, 4))
+            {"recall_at_10": recall, "cpu_p50_ms": ms * scale} for recall, ms in ((0.8, 1), (0.9, 2), (1, 4))
         ],
         "selectivity": [{"allowed": 0.5, "recall_at_10": 0.97}, {"allowed": 0.001, "recall_at_10": 1.0}],
     }
@@ -33,7 +33,7 @@ def test_latency_is_read_off_between_the_points_around_a_recall() -> None:
     assert ann_curves.latency_at_recall(kind("x", 1), 0.95) == pytest.approx(3)
     assert ann_curves.latency_at_recall(kind("x", 1), 0.7) == 1
     assert ann_curves.latency_at_recall(kind("x", 1), 1.01) is None
-    assert ann_curves.latency_at_recall({"recall_at_10": 1.0, "p50_ms": 5.0}, 0.95) == 5
+    assert ann_curves.latency_at_recall({"recall_at_10": 1.0, "cpu_p50_ms": 5.0}, 0.95) == 5
 
 
 def test_reports_become_three_drawings_with_a_line_for_each_kind(tmp_path: Path) -> None:

@@ -160,18 +160,19 @@ def table(report: Mapping[str, Any]) -> str:
     lines = [
         f"{report['vectors']:,} {report['vectors_from']} vectors of {report['dim']} dimensions, "
         f"{report['queries']} questions",
-        f"{'kind':<18}{'recall@10':>10}{'p50 ms':>9}{'p99 ms':>9}{'build s':>9}{'bytes':>9}",
+        f"{'kind':<18}{'recall@10':>10}{'p50 ms':>9}{'p99 ms':>9}{'cpu p50':>9}{'build s':>9}{'bytes':>9}",
     ]
     for kind in report["kinds"]:
         lines.append(
             f"{kind['name']:<18}{kind['recall_at_10']:>10.4f}{kind['p50_ms']:>9.3f}{kind['p99_ms']:>9.3f}"
-            f"{kind['build_s']:>9.1f}{kind['bytes_per_vector']:>9.1f}"
+            f"{kind['cpu_p50_ms']:>9.3f}{kind['build_s']:>9.1f}{kind['bytes_per_vector']:>9.1f}"
             + ("  chosen" if kind["name"] == report["chosen"] else "")
         )
         for point in kind.get("selectivity", ()):
             lines.append(
                 f"  {point['allowed']:<16.2%}{point['recall_at_10']:>10.4f}{point['p50_ms']:>9.3f}"
-                f"{point['p99_ms']:>9.3f}  full answers {point['full_answers']:.0%}"
+                f"{point['p99_ms']:>9.3f}{point['cpu_p50_ms']:>9.3f}"
+                f"  full answers {point['full_answers']:.0%}"
             )
     return "\n".join(lines)
 

@@ -26,11 +26,11 @@ need as much as these do in the compact models' space (docs/vector-index.md)."""
 FAR = slice(0, QUESTIONS_OF_A_KIND)
 NEAR = slice(QUESTIONS_OF_A_KIND, 3 * QUESTIONS_OF_A_KIND)
 ROWS = slice(QUESTIONS_OF_A_KIND, 2 * QUESTIONS_OF_A_KIND)
-NEAR_QUANTILE = 0.1
+NEAR_QUANTILE = 0.25
 """Of the near questions' similarities to their best centroids: what is as near as that is a near question."""
-HEADROOM = 0.3
-"""Of the share that may be missed: the aim lies so much above the target, since what people ask is neither
-a row nor a moved one."""
+NEAR_HEADROOM, FAR_HEADROOM = 0.1, 0.3
+"""Of the share that may be missed: the aim lies so much above the target. What people ask is like rows and
+middles; the far questions stand for words less closely."""
 WORTH_RECALL = 0.01
 """Where the aim is out of reach: what less effort may lose against the most."""
 MORE_EFFORT = 1.5
@@ -109,19 +109,18 @@ def tune(questions: Questions, target: float, index: Index) -> Tuned:
     """The level and spare that cost least, for near and for far questions, among those with which they find
     `target` of their right answers and some more; where that is out of reach, the lowest level with which
     they find about as many as with the highest."""
-    aim = target + HEADROOM * (1 - target)
     near_similarity = float(np.quantile(index.similarities[NEAR], NEAR_QUANTILE))
     far_similarity = float(np.median(index.similarities[FAR]))
-    near, recall = _least(questions, NEAR, Reach(near_similarity), aim, index)
-    far, far_recall = _least(questions, FAR, Reach(far_similarity), aim, index)
+    near, recall = _least(questions, NEAR, Reach(near_similarity), target, index)
+    far, far_recall = _least(questions, FAR, Reach(far_similarity), target, index)
     if not index.told_apart or near_similarity <= far_similarity:
         level, spare = max(near.level, far.level), max(near.spare, far.spare)
         near, far = replace(near, level=level, spare=spare), replace(far, level=level, spare=spare)
-    growth = max(_growth(questions, NEAR, near, aim, index), _growth(questions, FAR, far, aim, index))
+    growth = max(_growth(questions, NEAR, near, target, index), _growth(questions, FAR, far, target, index))
     return Tuned(Reaches(near, far, growth), recall, far_recall)
 
 
-def _least(questions: Questions, which: slice, of: Reach, aim: float, index: Index) -> tuple[Reach, float]:
+def _least(questions: Questions, which: slice, of: Reach, target: float, index: Index) -> tuple[Reach, float]:
     truth = questions.truth(FEW)[which]
     best: tuple[Reach, float] | None = None
     least_cost, most_units = math.inf, math.inf
@@ -135,7 +134,7 @@ def _least(questions: Questions, which: slice, of: Reach, aim: float, index: Ind
         # A question that is a row finds itself too; the place that it takes is not counted.
         by_spare = [found_shares(truth, found[:, : round(spare * FEW) + 1]) for spare in SPARES]
         tried.append((reach, _worst(by_spare[-1])))
-        reached = [place for place, shares in enumerate(by_spare) if _reaches(shares, aim)]
+        reached = [place for place, shares in enumerate(by_spare) if _reaches(shares, target)]
         if reached:
             spare = SPARES[reached[0]]
             most_units = min(most_units, MORE_EFFORT * units)
@@ -148,12 +147,12 @@ def _least(questions: Questions, which: slice, of: Reach, aim: float, index: Ind
     return best
 
 
-def _growth(questions: Questions, which: slice, reach: Reach, aim: float, index: Index) -> float:
+def _growth(questions: Questions, which: slice, reach: Reach, target: float, index: Index) -> float:
     truth = questions.truth(MANY)[which]
     tried: list[tuple[float, float]] = []
     for growth in GROWTHS:
         shares = found_shares(truth, index.ask(which, reach, round(MANY * reach.spare) + 1, growth))
-        if _reaches(shares, aim):
+        if _reaches(shares, target):
             return growth
         tried.append((growth, _worst(shares)))
     return next(growth for growth, recall in tried if recall >= tried[-1][1] - WORTH_RECALL)
@@ -163,10 +162,11 @@ def _worst(shares: NDArray[np.float64]) -> float:
     return float(_by_kind(shares).mean(axis=1).min())
 
 
-def _reaches(shares: NDArray[np.float64], aim: float) -> bool:
-    """Each kind does, and all together by one standard error more."""
+def _reaches(shares: NDArray[np.float64], target: float) -> bool:
+    """Each kind does, and all together by the headroom and by one standard error more."""
+    headroom = FAR_HEADROOM if len(shares) == QUESTIONS_OF_A_KIND else NEAR_HEADROOM
     error = shares.std() / math.sqrt(len(shares))
-    return bool(_worst(shares) >= aim and shares.mean() - error >= aim)
+    return bool(_worst(shares) >= target and shares.mean() - error >= target + headroom * (1 - target))
 
 
 def _by_kind(shares: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -48,7 +48,7 @@ def test_every_kind_is_one_that_faiss_knows() -> None:
 
 
 @pytest.mark.parametrize("favour", ["memory", "speed"])
-def test_questions_far_from_every_row_miss_twice_as_many_at_most(tmp_path: Path, favour: Favour) -> None:
+def test_questions_far_from_every_row_find_as_many_as_near_ones(tmp_path: Path, favour: Favour) -> None:
     # As words are in a space of pictures.
     random = np.random.default_rng(5)
     vectors = np.concatenate(list(rows(hard_vectors(128), FLAT_ROWS + 2_000)))
@@ -61,4 +61,4 @@ def test_questions_far_from_every_row_miss_twice_as_many_at_most(tmp_path: Path,
         query = (0.3 * near + 0.95 * away / np.linalg.norm(away)).astype(np.float32)
         right = np.argsort(-(vectors @ query))[:10]
         shares.append(np.isin(right, index.search(query, 10)[0]).mean())
-    assert np.mean(shares) >= 0.9
+    assert np.mean(shares) >= 0.95
