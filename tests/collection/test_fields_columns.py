@@ -242,6 +242,16 @@ def test_images_with_more_values_than_a_column_holds_are_read(directory: DataDir
     assert found(collection, 'payload.tags:"tag0"') == ["00000.jpg", "00003.jpg"]
 
 
+def test_an_integer_of_thousands_of_digits_is_not_held_in_a_column(directory: DataDirectory) -> None:
+    """Its digits are a text there, and as long as texts may be."""
+    large = 10**3_000 + 7
+    collection = directory.create_collection(spec(indexed_fields=(YEAR,)))
+    fill(collection, [{"year": large}, {"year": 10**30}, {"year": 1}])
+    assert "00000.jpg" in found(collection, "payload.year > 5")
+    assert "more values than a column holds" in notes(collection, "payload.year > 6")
+    assert found(collection, f"payload.year = {large}") == ["00000.jpg"]
+
+
 def test_filters_answer_the_same_when_images_are_sealed_and_merged(path: Path) -> None:
     with DataDirectory(path, "write", upkeep=UpkeepSettings.small(background=False)) as directory:
         collection = directory.create_collection(spec(indexed_fields=(YEAR,)))

@@ -115,7 +115,7 @@ class FieldBlock:
 
 def is_too_much(values: list[Any]) -> bool:
     """Whether an image has more values, or more bytes of texts, than a block holds of one."""
-    if len(values) <= 1 and not (values and isinstance(values[0], str | Mapping)):
+    if len(values) <= 1 and not (values and isinstance(values[0], str | int | Mapping)):
         return False
     count = text_bytes = 0
     for value in values:
