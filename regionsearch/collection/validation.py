@@ -28,6 +28,8 @@ from regionsearch.errors import InvalidRecord, InvalidRequest
 UNIT_LENGTH_TOLERANCE = 1e-3
 MAX_LABEL_BYTES = 1_024
 MAX_PAYLOAD_DEPTH = 32
+MAX_INTEGER_BITS = 14_000
+"""Of an integer in a payload: Python writes and reads no more than 4,300 digits."""
 MAX_SIDE = 2**31 - 1
 MAX_ENTITY_LIMIT = 1_024
 RECALL_TARGETS = (0.5, 0.999)
@@ -294,7 +296,10 @@ def _check_json(image_id: str, value: Any, path: str, depth: int) -> None:
     elif isinstance(value, float):
         if not math.isfinite(value):
             raise _refusal(image_id, path, f"is {value}; JSON has finite numbers only")
-    elif value is not None and not isinstance(value, int):
+    elif isinstance(value, int):
+        if value.bit_length() > MAX_INTEGER_BITS:
+            raise _refusal(image_id, path, f"is an integer of more than {MAX_INTEGER_BITS} bits")
+    elif value is not None:
         raise _refusal(image_id, path, f"is a {type(value).__name__}, which JSON does not have")
 
 

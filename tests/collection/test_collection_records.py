@@ -75,6 +75,7 @@ BAD_FIELDS: list[tuple[str, dict[str, Any]]] = [
     (r"payload\.a is a bytes", {"payload": {"a": b""}}),
     ("payload has 65.* limit is 65536", {"payload": {"a": "x" * 65_536}}),
     ("lone surrogate", {"payload": {"a": "\ud800"}}),
+    (r"payload\.a\[0\] is an integer", {"payload": {"a": [10**5_000]}}),
 ]
 
 
