@@ -25,6 +25,12 @@ class BufferedFailures:
             count, first = self._untold.get(owner, (0, error))
             self._untold[owner] = (count + 1, first)
 
+    def forget(self, owner: str) -> None:
+        """It is dropped: another of its name begins without its failures."""
+        with self._lock:
+            self._counts.pop(owner, None)
+            self._untold.pop(owner, None)
+
     def count(self, owner: str) -> int:
         """Buffered writes of this owner that failed since the directory was opened."""
         with self._lock:

@@ -218,6 +218,8 @@ class DataDirectory:
             known = self._collections.get(name)
             if known is not None and known.number == number:  # else another was made under the name already
                 del self._collections[name]
+        if self._writer is not None:
+            self._writer.failures.forget(name)
         if self._upkeep is not None:
             self._upkeep.forget(number)
 

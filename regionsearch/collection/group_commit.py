@@ -14,7 +14,13 @@ from typing import Any
 from regionsearch.collection.buffered_failures import BufferedFailures
 from regionsearch.collection.environment import Environment
 from regionsearch.collection.fill_level import FillWatch
-from regionsearch.errors import DataLoss, FailedPrecondition, RegionSearchError, StorageFull
+from regionsearch.errors import (
+    CollectionNotFound,
+    DataLoss,
+    FailedPrecondition,
+    RegionSearchError,
+    StorageFull,
+)
 
 GROUP_BYTES = 64 << 20
 GROUP_REQUESTS = 1_000
@@ -229,7 +235,9 @@ class GroupCommit:
 
     def _failed(self, request: _Request, error: BaseException) -> None:
         if request.buffered is not None:
-            # Before it leaves: whoever sees that nothing waits any more must find what failed.
-            self.failures.add(request.buffered, error)
+            # Before it leaves: whoever sees that nothing waits any more must find what failed. What was for a
+            # collection that has been dropped since would be gone in any case.
+            if not isinstance(error, CollectionNotFound):
+                self.failures.add(request.buffered, error)
             self._left(request)
         request.future.set_exception(error)

@@ -249,3 +249,40 @@ def test_errors_of_buffered_writes_keep_their_kind() -> None:
         failures.tell_all()
     failures.tell_all()
     assert failures.count("a") == 2
+
+
+def test_a_buffered_write_whose_collection_is_dropped_meanwhile_is_no_failure(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    with DataDirectory(tmp_path / "data", "write") as directory:
+        collection = directory.create_collection(spec())
+        queued, dropped = threading.Event(), threading.Event()
+
+        def hold(transaction: object) -> tuple[None, None]:
+            queued.set()
+            dropped.wait(5)
+            return None, None
+
+        holding = threading.Thread(target=lambda: directory.writing().submit(hold))
+        holding.start()
+        queued.wait(5)
+        dropping = threading.Thread(target=lambda: directory.drop_collection("photos"))
+        dropping.start()
+        time.sleep(0.1)
+        collection.upsert([record(random, "a")], durability="buffered")
+        dropped.set()
+        holding.join()
+        dropping.join()
+        again = directory.create_collection(spec())
+        again.flush()
+        assert again.stats.warnings == ()
+    # and closing has nothing to tell
+
+
+def test_a_collection_made_again_does_not_inherit_the_failures_of_the_dropped_one(tmp_path: Path) -> None:
+    with DataDirectory(tmp_path / "data", "write") as directory:
+        directory.create_collection(spec())
+        directory.writing().failures.add("photos", StorageFull("no room"))
+        directory.drop_collection("photos")
+        again = directory.create_collection(spec())
+        assert again.stats.warnings == ()
+        again.flush()

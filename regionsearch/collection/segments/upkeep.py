@@ -258,8 +258,11 @@ class Upkeep:
         """Whether it was a moment ago."""
         return time.monotonic() - arms.last_search < self.settings.searched_seconds
 
+    def is_dropped(self, arms: SearchArms) -> bool:
+        return arms.rows.number in self._dropped
+
     def is_stopping(self, arms: SearchArms) -> bool:
-        return self._closing or arms.rows.number in self._dropped
+        return self._closing or self.is_dropped(arms)
 
     def _settle(self, arms: SearchArms, pace: _UpkeepPace, *, compact: bool) -> None:
         """Merges until each segment is larger than all newer ones together; with `compact` until no two
@@ -366,8 +369,10 @@ class _UpkeepPace:
             self._upkeep.seal_between(self._arms, self)
 
     def rest(self) -> None:
+        if self._upkeep.is_dropped(self._arms):
+            raise CollectionNotFound(f"collection '{self._arms.rows.name}' was dropped")
         if self._upkeep.is_stopping(self._arms):
-            raise Cancelled(f"collection '{self._arms.rows.name}' was closed or dropped")
+            raise Cancelled(f"the data directory of collection '{self._arms.rows.name}' was closed")
         if self._check is not None:
             self._check()
         if self._upkeep.is_searched(self._arms):

@@ -22,7 +22,7 @@ from regionsearch.collection.segments import segment, segment_files, upkeep
 from regionsearch.collection.segments.approximate import ApproximateIndex
 from regionsearch.collection.segments.upkeep import UpkeepSettings
 from regionsearch.collection.view_loading import ViewLoader
-from regionsearch.errors import Cancelled, FailedPrecondition, StorageFull
+from regionsearch.errors import Cancelled, CollectionNotFound, FailedPrecondition, StorageFull
 
 SMALL = UpkeepSettings.small()
 BY_HAND = UpkeepSettings.small(background=False)
@@ -278,3 +278,22 @@ def test_a_file_that_faiss_cannot_read_is_searched_in_its_records(
         patched.setattr(ApproximateIndex, "open", broken)
         assert_whole(directory.collection("photos"), random)
     assert "could not open" in caplog.text
+
+
+def test_a_seal_of_a_collection_that_is_dropped_meanwhile_says_so(
+    directory: DataDirectory, random: np.random.Generator
+) -> None:
+    collection = directory.create_collection(spec())
+    collection.upsert(images(random, 0, 5))
+    dropping = threading.Thread(target=lambda: directory.drop_collection("photos"))
+
+    def step(name: str) -> None:
+        if name == "seal: rows chosen":
+            dropping.start()
+            until(lambda: "photos" not in directory.collection_names())
+
+    steps.observe(step)
+    with pytest.raises(CollectionNotFound, match="was dropped"):
+        collection.seal()
+    dropping.join()
+    assert not list((directory.path / "segments").rglob("*.*"))
