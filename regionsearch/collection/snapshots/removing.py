@@ -15,8 +15,8 @@ def remove(path: Path) -> None:
 
     Raises SnapshotNotFound, DataLoss and UnsupportedFormat (it cannot be told what lies there), ReadOnly.
     """
+    describe(Path(path))
     path = Path(path).resolve()  # else a link would go, and not what it leads to
-    describe(path)
     with writing_errors(path):
         if path.is_file():
             path.unlink()
