@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
+from regionsearch.collection.inner_products import load_faiss
 from regionsearch.collection.segments.approximate import ApproximateIndex
 from regionsearch.collection.segments.building import build_kind
 from regionsearch.collection.segments.coarse import Lists
-from regionsearch.collection.segments.index_kinds import KindName, kind_for
+from regionsearch.collection.segments.index_kinds import KindName, kind_for, search_parameters
 from regionsearch.collection.segments.reach import Reach, Reaches, lists_within, nearest_lists
 from regionsearch.evaluation.vector_generator import hard_vectors, queries, rows
 
@@ -82,8 +83,7 @@ def vectors() -> NDArray[np.float32]:
 def test_lists_that_are_named_answer_as_if_faiss_had_found_them(
     vectors: NDArray[np.float32], kind: KindName, tmp_path: Path
 ) -> None:
-    import faiss
-
+    faiss = load_faiss()
     build_kind(tmp_path / "index", ArraySource(vectors), kind_for(kind, len(vectors)), 0.95, Heard())
     index = faiss.read_index(str(tmp_path / "index"), faiss.IO_FLAG_MMAP_IFC)
     lists = Lists(index)
@@ -91,7 +91,7 @@ def test_lists_that_are_named_answer_as_if_faiss_had_found_them(
     bits = np.packbits(allowed, bitorder="little")
     for number, query in enumerate(queries(hard_vectors(64), 40)):
         selector = faiss.IDSelectorBitmap(bits) if number % 2 else None
-        how = faiss.SearchParametersIVF(sel=selector, nprobe=number + 1)
+        how = search_parameters(index, number + 1, selector)
         similarities = lists.similarities(query)
         probed = nearest_lists(similarities, number + 1)
         found, places = lists.search(query[None], 10, [probed], [similarities[probed]], how)
