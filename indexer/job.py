@@ -5,17 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
 from indexer.engines import BatchResult, IndexingEngine
 from indexer.report import IndexReport
 from indexer.sources import SourceImage
 from regionsearch.collection import Collection, ImageRecord
 from regionsearch.config import Limits
-from regionsearch.errors import InvalidImage, InvalidRecord, RegionSearchError
+from regionsearch.errors import DataLoss, ImageNotFound, InvalidImage, InvalidRecord, RegionSearchError
 from regionsearch.images import content_hash, read_image_file
 from regionsearch.ingest import EncodedImage, Failure, StepClock, copies_for_twins, copy_of_known
 
@@ -36,7 +37,8 @@ class Progress(Protocol):
 class IndexJob:
     """Brings the images of a source into a collection. One use; `report` says what it did.
 
-    Images of equal bytes are computed once: later ones are copies of the first.
+    Images of equal bytes are computed once: later ones are copies of the first. An image that is replaced
+    keeps its payload, as far as its record can still be read.
     """
 
     def __init__(
@@ -157,13 +159,23 @@ class IndexJob:
                 except InvalidRecord as error:
                     self._fail(record.image_id, error.message)
                 else:
-                    fitting.append(record)
+                    fitting.append(replace(record, payload=self._payload_of(record.image_id)))
             if fitting:
                 self._collection.upsert(fitting)
         self.report.images += len(fitting)
         self.report.entities += sum(len(record.entities) for record in fitting)
         self.report.copied += len(fitting) if copied else 0
         self._progress.advance(len(fitting))
+
+    def _payload_of(self, image_id: str) -> Mapping[str, Any]:
+        """What the image that is about to be stored had: a file has none to put in its place."""
+        try:
+            return self._collection.get(image_id).payload
+        except ImageNotFound:
+            return {}
+        except DataLoss:
+            self.report.payloads_lost.append(image_id)
+            return {}
 
     def _fail(self, source: str, reason: str) -> None:
         self.report.failed.append(Failure(source, reason))

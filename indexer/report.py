@@ -15,7 +15,8 @@ class IndexReport:
     images: stored in this run; entities: theirs. copied: those among them whose bytes the collection
     already had, so that nothing was computed. skipped: unchanged since an earlier run. seconds: wall
     time without loading models (load_seconds). steps: seconds by step, summed over all workers, so
-    they can exceed `seconds`. stopped: the run was interrupted before the last image.
+    they can exceed `seconds`. stopped: the run was interrupted before the last image. payloads_lost: ids of
+    those among the images whose record was damaged, so that the payload it may have had is gone.
     """
 
     images: int = 0
@@ -23,6 +24,7 @@ class IndexReport:
     copied: int = 0
     skipped: int = 0
     failed: list[Failure] = field(default_factory=list)
+    payloads_lost: list[str] = field(default_factory=list)
     seconds: float = 0.0
     load_seconds: float = 0.0
     workers: int = 1

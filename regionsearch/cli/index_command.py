@@ -200,6 +200,10 @@ def _summary(report: Any, collection: str) -> str:
             per_image = 1000 * seconds / report.images
             lines.append(f"{step:<10}{seconds:>9.2f}{per_image:>10.1f}{seconds / total:>8.0%}")
     lines.extend(_printable(f"failed: {failure.source}: {failure.reason}") for failure in report.failed)
+    lines.extend(
+        _printable(f"payload lost: {image_id}: its record was damaged; give the payload again if it had one")
+        for image_id in report.payloads_lost
+    )
     if report.stopped:
         lines.append("run the same command again to go on")
     return "\n".join(lines)
