@@ -47,3 +47,15 @@ def _settling(rows: Sequence[int]) -> slice | None:
             start = place
         following += rows[place]
     return slice(start, len(rows)) if start < len(rows) else None
+
+
+def largest_run(rows: Sequence[int], largest: int) -> slice | None:
+    """The first neighbours that fit into one segment, as many as do; None when no two do."""
+    for start in range(len(rows)):
+        total, stop = rows[start], start + 1
+        while stop < len(rows) and total + rows[stop] <= largest:
+            total += rows[stop]
+            stop += 1
+        if stop - start > 1:
+            return slice(start, stop)
+    return None

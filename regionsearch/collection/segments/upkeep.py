@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,16 +13,14 @@ from regionsearch.collection.search_arms import SearchArms
 from regionsearch.collection.segments.opening import IndexedPart
 from regionsearch.collection.segments.rewriting import Purpose, write_segment
 from regionsearch.collection.segments.scanned_part import ScannedPart
-from regionsearch.collection.segments.tiers import due_merge
+from regionsearch.collection.segments.tiers import due_merge, largest_run
+from regionsearch.collection.segments.upkeep_pace import Check, Progress, UpkeepPace
 from regionsearch.collection.segments.upkeep_settings import UpkeepSettings
 from regionsearch.collection.steps import reached
 from regionsearch.errors import Cancelled, CollectionNotFound, FailedPrecondition, RegionSearchError
 
-Progress = Callable[[float], None]
-Check = Callable[[], None]
 _SECONDS_BETWEEN_LOOKS = 0.05
 _SECONDS_AFTER_A_FAILURE = 30.0
-_REST_SECONDS = 0.0005
 _log = logging.getLogger(__name__)
 
 DEFAULT_UPKEEP = UpkeepSettings()
@@ -56,7 +53,7 @@ class Upkeep:
         self._resting_until: dict[int, float] = {}
         self._dropped: set[int] = set()
         self._failures: dict[int, str] = {}
-        self._busy_with: int | None = None
+        self._busy_with: set[int] = set()
         self._closing = False
         self._thread: threading.Thread | None = None
 
@@ -118,7 +115,7 @@ class Upkeep:
         with self._woken:
             self._dropped.add(collection)
             arms = self._noticed.pop(collection, None)
-            self._woken.wait_for(lambda: self._busy_with != collection)
+            self._woken.wait_for(lambda: collection not in self._busy_with)
         if arms is not None:
             arms.stop_waiting()
 
@@ -149,7 +146,7 @@ class Upkeep:
             else:
                 self._tend(work)
             with self._woken:
-                self._busy_with = None
+                self._busy_with.clear()
                 self._woken.notify_all()
 
     def _next(self) -> _Order | SearchArms | None:
@@ -158,19 +155,21 @@ class Upkeep:
             while not self._closing:
                 if self._orders:
                     order = self._orders.pop(0)
-                    self._busy_with = order.arms.rows.number
+                    self._busy_with.add(order.arms.rows.number)
                     return order
                 now = time.monotonic()
                 for number, arms in list(self._noticed.items()):
                     if self._resting_until.get(number, 0) <= now:
                         self._resting_until[number] = now + _SECONDS_BETWEEN_LOOKS
-                        self._busy_with = number
+                        self._busy_with.add(number)
+                        # Behind the others, so that none waits for one that always has something to do.
+                        self._noticed[number] = self._noticed.pop(number)
                         return arms
                 self._woken.wait(_SECONDS_BETWEEN_LOOKS if self._noticed else None)
             return None
 
     def _obey(self, order: _Order) -> None:
-        pace = _UpkeepPace(self, order.arms, order.progress, order.check)
+        pace = UpkeepPace(self, order.arms, order.progress, order.check)
         try:
             pace.breathe(0.0)
             if order.merge:
@@ -191,10 +190,10 @@ class Upkeep:
     def _tend(self, arms: SearchArms) -> None:
         number = arms.rows.number
         try:
-            pace = _UpkeepPace(self, arms, None, None)
+            pace = UpkeepPace(self, arms, None, None)
             while self._step(arms, pace):
                 self._failures.pop(number, None)
-                if self._orders:
+                if self._orders or len(self._noticed) > 1:
                     return
             self._failures.pop(number, None)
             if self._is_settled(arms):
@@ -204,16 +203,21 @@ class Upkeep:
             with self._woken:
                 self._noticed.pop(number, None)
         except Exception as error:
-            # Nothing is lost: what could not be built is searched as it was. Disks fill up and are emptied.
-            self._failures[number] = error.message if isinstance(error, RegionSearchError) else repr(error)
-            _log.exception(
-                "collection '%s': its index segments could not be kept up; next try in %.0f s",
-                arms.rows.name,
-                _SECONDS_AFTER_A_FAILURE,
-            )
-            self._resting_until[number] = time.monotonic() + _SECONDS_AFTER_A_FAILURE
+            self._rest_after(arms, error)
 
-    def _step(self, arms: SearchArms, pace: _UpkeepPace) -> bool:
+    def _rest_after(self, arms: SearchArms, error: Exception) -> None:
+        # Nothing is lost: what could not be built is searched as it was. Disks fill up and are emptied.
+        number = arms.rows.number
+        self._failures[number] = error.message if isinstance(error, RegionSearchError) else repr(error)
+        _log.error(
+            "collection '%s': its index segments could not be kept up; next try in %.0f s",
+            arms.rows.name,
+            _SECONDS_AFTER_A_FAILURE,
+            exc_info=error,
+        )
+        self._resting_until[number] = time.monotonic() + _SECONDS_AFTER_A_FAILURE
+
+    def _step(self, arms: SearchArms, pace: UpkeepPace) -> bool:
         """Does what is most urgent; False when nothing is due."""
         settings = self.settings
         if arms.unsealed_rows() >= self.seal_rows(arms):
@@ -264,7 +268,7 @@ class Upkeep:
     def is_stopping(self, arms: SearchArms) -> bool:
         return self._closing or self.is_dropped(arms)
 
-    def _settle(self, arms: SearchArms, pace: _UpkeepPace, *, compact: bool) -> None:
+    def _settle(self, arms: SearchArms, pace: UpkeepPace, *, compact: bool) -> None:
         """Merges until each segment is larger than all newer ones together; with `compact` until no two
         neighbours fit into one, and none has a dead row."""
         settings = self.settings
@@ -279,26 +283,53 @@ class Upkeep:
                 settled=True,
             )
             if compact:
-                merge = _largest_run(rows, settings.largest_rows)
+                merge = largest_run(rows, settings.largest_rows)
             if merge is not None:
                 self._rewrite(arms, segments[merge], "merge", pace)
                 continue
             if not self._rewrite_poorest(arms, pace, 0.0 if compact else settings.dead_share):
                 return
 
-    def _rewrite_poorest(self, arms: SearchArms, pace: _UpkeepPace, share: float) -> bool:
+    def _rewrite_poorest(self, arms: SearchArms, pace: UpkeepPace, share: float) -> bool:
         """The first segment of whose rows a larger share is dead, or whose files are damaged; False: none."""
         for part in arms.segments():
             if isinstance(part, ScannedPart) or _dead_share(part) > share:
                 return self._rewrite(arms, [part], "compact", pace)
         return False
 
-    def seal_between(self, arms: SearchArms, pace: _UpkeepPace) -> None:
-        """Called during a merge."""
+    def seal_between(self, arms: SearchArms, pace: UpkeepPace) -> None:
+        """Called during a merge of one collection: seals what has become many rows, of any."""
         if arms.unsealed_rows() >= self.seal_rows(arms):
             self._seal(arms, pace)
+        now = time.monotonic()
+        with self._woken:
+            others = [
+                each
+                for number, each in self._noticed.items()
+                if each.rows.number != arms.rows.number and self._resting_until.get(number, 0) <= now
+            ]
+            for other in others:
+                self._resting_until[other.rows.number] = now + _SECONDS_BETWEEN_LOOKS
+                self._busy_with.add(other.rows.number)
+        for other in others:
+            self._seal_other(other)
 
-    def _seal(self, arms: SearchArms, pace: _UpkeepPace) -> bool:
+    def _seal_other(self, arms: SearchArms) -> None:
+        number = arms.rows.number
+        try:
+            if not self.is_dropped(arms) and arms.unsealed_rows() >= self.seal_rows(arms):
+                self._seal(arms, UpkeepPace(self, arms, None, None, is_sealing=True))
+                self._failures.pop(number, None)
+        except (Cancelled, CollectionNotFound):
+            pass  # what is merged meanwhile hears of a close by itself, and is another's when this is dropped
+        except Exception as error:
+            self._rest_after(arms, error)
+        finally:
+            with self._woken:
+                self._busy_with.discard(number)
+                self._woken.notify_all()
+
+    def _seal(self, arms: SearchArms, pace: UpkeepPace) -> bool:
         part = arms.freeze()
         if part is None:
             return False
@@ -313,7 +344,7 @@ class Upkeep:
         return True
 
     def _rewrite(
-        self, arms: SearchArms, parts: Sequence[IndexedPart], purpose: Purpose, pace: _UpkeepPace
+        self, arms: SearchArms, parts: Sequence[IndexedPart], purpose: Purpose, pace: UpkeepPace
     ) -> bool:
         if purpose == "merge":
             reached("merge: rows chosen")
@@ -335,62 +366,6 @@ class Upkeep:
             raise
 
 
-class _UpkeepPace:
-    """How a build gives way to searches, and how its caller follows and stops it."""
-
-    def __init__(
-        self,
-        upkeep: Upkeep,
-        arms: SearchArms,
-        progress: Progress | None,
-        check: Check | None,
-        *,
-        is_sealing: bool = False,
-    ) -> None:
-        self._upkeep = upkeep
-        self._arms = arms
-        self._progress = progress
-        self._check = check
-        self._is_sealing = is_sealing
-
-    def sealing(self) -> _UpkeepPace:
-        """For a seal, within which no other begins."""
-        return _UpkeepPace(self._upkeep, self._arms, None, self._check, is_sealing=True)
-
-    def threads(self) -> int:
-        # A build on both cores made a search beside it 17 times slower, one on one thread cost nothing.
-        return 1 if self._upkeep.is_searched(self._arms) else os.cpu_count() or 1
-
-    def breathe(self, done: float) -> None:
-        self.rest()
-        if self._progress is not None:
-            self._progress(done)
-        if not self._is_sealing:
-            self._upkeep.seal_between(self._arms, self)
-
-    def rest(self) -> None:
-        if self._upkeep.is_dropped(self._arms):
-            raise CollectionNotFound(f"collection '{self._arms.rows.name}' was dropped")
-        if self._upkeep.is_stopping(self._arms):
-            raise Cancelled(f"the data directory of collection '{self._arms.rows.name}' was closed")
-        if self._check is not None:
-            self._check()
-        if self._upkeep.is_searched(self._arms):
-            time.sleep(_REST_SECONDS)
-
-
 def _dead_share(part: IndexedPart) -> float:
     """Of the entity rows in a segment's files, 0 to 1."""
     return 1 - part.live_row_count / max(1, part.row.entities)
-
-
-def _largest_run(rows: Sequence[int], largest: int) -> slice | None:
-    """The first neighbours that fit into one segment, as many as do; None when no two do."""
-    for start in range(len(rows)):
-        total, stop = rows[start], start + 1
-        while stop < len(rows) and total + rows[stop] <= largest:
-            total += rows[stop]
-            stop += 1
-        if stop - start > 1:
-            return slice(start, stop)
-    return None

@@ -20,7 +20,7 @@ from regionsearch.collection import Collection, DataDirectory, ImageRecord, step
 from regionsearch.collection.search_arms import SearchArms
 from regionsearch.collection.segments import segment, segment_files, upkeep
 from regionsearch.collection.segments.approximate import ApproximateIndex
-from regionsearch.collection.segments.upkeep import UpkeepSettings
+from regionsearch.collection.segments.upkeep import Upkeep, UpkeepSettings
 from regionsearch.collection.view_loading import ViewLoader
 from regionsearch.errors import Cancelled, CollectionNotFound, FailedPrecondition, StorageFull
 
@@ -297,3 +297,51 @@ def test_a_seal_of_a_collection_that_is_dropped_meanwhile_says_so(
         collection.seal()
     dropping.join()
     assert not list((directory.path / "segments").rglob("*.*"))
+
+
+def test_a_long_merge_of_one_collection_does_not_keep_another_from_being_sealed(
+    tmp_path: Path, random: np.random.Generator
+) -> None:
+    with DataDirectory(tmp_path / "data", "write", upkeep=replace(SMALL, settle_seconds=1_000)) as directory:
+        merged, written = directory.create_collection(spec()), directory.create_collection(spec("other"))
+        written.load()
+        merged.upsert(images(random, 0, 20))
+        merged.seal()
+        merged.upsert(images(random, 20, 30))
+        merged.seal()
+        merged.delete(["3"])
+        said: list[str] = []
+
+        def step(name: str) -> None:
+            said.append(name)
+            if name == "merge: rows chosen":
+                written.upsert(images(random, 0, 20))
+
+        steps.observe(step)
+        merged.compact()
+        steps.observe(None)
+        assert (
+            said.index("merge: rows chosen") < said.index("seal: published") < said.index("merge: published")
+        )
+        assert [each.images for each in written.stats.segments] == [20]
+        assert_whole(written, random)
+        assert_whole(merged, random)
+
+
+def test_a_collection_that_always_has_something_to_do_leaves_time_for_others(
+    tmp_path: Path, random: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tended: list[str] = []
+
+    def busy(self: Upkeep, arms: SearchArms, pace: object) -> bool:
+        tended.append(arms.rows.name)
+        time.sleep(0.06)
+        return arms.rows.name == "photos"
+
+    monkeypatch.setattr(Upkeep, "_step", busy)
+    with DataDirectory(tmp_path / "data", "write", upkeep=SMALL) as directory:
+        directory.create_collection(spec()).upsert(images(random, 0, 1))
+        until(lambda: len(tended) > 1)
+        directory.create_collection(spec("other")).upsert(images(random, 0, 1))
+        until(lambda: "other" in tended, 2.0)
+        monkeypatch.setattr(Upkeep, "_step", lambda *_: False)
