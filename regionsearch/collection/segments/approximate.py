@@ -91,11 +91,14 @@ class ApproximateIndex:
         # Nothing tells near and far questions apart without centroids; both have the same reach then.
         reach = self._reaches.of(0.0 if similarities is None else float(similarities.max()))
         fetched = min(count, max(k + LEAST_SPARE_ROWS, math.ceil(k * reach.spare)))
-        units = reach.level if similarities is None else lists_within(similarities, reach)
-        probed = min(
-            self._most,
-            math.ceil(min(self._most, units) * self._reaches.times(k) * effort * self.rows / count),
-        )
+        units = reach.level if similarities is None else float(lists_within(similarities, reach))
+        share = count / self.rows
+        if self._lists is None:
+            units /= share
+        elif share < 1:
+            rows_each = self.rows / self._lists.count
+            units = self._reaches.under_a_filter(int(units), k, rows_each, share)
+        probed = math.ceil(min(self._most, min(self._most, units) * self._reaches.times(k) * effort))
         found = self._found(query, fetched, probed, similarities, allowed)
         if len(found[0]) < needed and probed < self._most:
             found = self._found(query, fetched, self._most, similarities, allowed)

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 FEW, MANY = 10, 50
 """Rows asked for when reach is measured; between and beyond them it follows a power of k."""
+NEAR_ENOUGH = 5
+"""Allowed rows in the lists within reach, for each row asked for, among which the answers are."""
 EVERYTHING = 1e9
 """A level that no list is beyond."""
 
@@ -44,18 +46,20 @@ class Reach:
 @dataclass(frozen=True, slots=True)
 class Reaches:
     """near, far: of questions like the rows, and of questions far from all. growth: times as many lists are
-    probed for MANY rows as for FEW."""
+    probed for MANY rows as for FEW. far_lists: that far questions come to for FEW, in the mean."""
 
     near: Reach = Reach()
     far: Reach = Reach()
     growth: float = 1.0
+    far_lists: float = 1.0
 
     @staticmethod
     def from_parameters(parameters: Mapping[str, Any]) -> Reaches:
         """Of an index that was not tuned, since it has no rows: everything."""
         if "near" not in parameters:
             return Reaches()
-        return Reaches(Reach(**parameters["near"]), Reach(**parameters["far"]), float(parameters["growth"]))
+        near, far = Reach(**parameters["near"]), Reach(**parameters["far"])
+        return Reaches(near, far, float(parameters["growth"]), float(parameters["far_lists"]))
 
     def parameters(self) -> dict[str, Any]:
         """JSON-able, as `from_parameters` takes them."""
@@ -77,6 +81,16 @@ class Reaches:
     def times(self, k: int) -> float:
         """As many lists as for FEW rows, for k."""
         return max(1.0, math.pow(k / FEW, math.log(self.growth) / math.log(MANY / FEW)))
+
+    def under_a_filter(self, lists: int, k: int, rows_each: float, share: float) -> float:
+        """Lists for a question that reaches `lists` of `rows_each` rows, when this share of all rows, below
+        1, is allowed: as many allowed rows are compared as there would be rows without a filter.
+
+        Where too few of the rows that are near are allowed, the answers lie beyond them, and the question is
+        as far from them as far ones are.
+        """
+        enough = lists * rows_each * share >= NEAR_ENOUGH * k
+        return (lists if enough else max(float(lists), self.far_lists)) / share
 
 
 def lists_within(similarities: NDArray[np.float32], reach: Reach) -> int:

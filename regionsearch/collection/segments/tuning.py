@@ -117,7 +117,8 @@ def tune(questions: Questions, target: float, index: Index) -> Tuned:
         level, spare = max(near.level, far.level), max(near.spare, far.spare)
         near, far = replace(near, level=level, spare=spare), replace(far, level=level, spare=spare)
     growth = max(_growth(questions, NEAR, near, target, index), _growth(questions, FAR, far, target, index))
-    return Tuned(Reaches(near, far, growth), recall, far_recall)
+    far_lists = float(np.mean([index.units(each, far) for each in range(FAR.start, FAR.stop)]))
+    return Tuned(Reaches(near, far, growth, far_lists), recall, far_recall)
 
 
 def _least(questions: Questions, which: slice, of: Reach, target: float, index: Index) -> tuple[Reach, float]:

@@ -16,7 +16,7 @@ from regionsearch.collection.segments.approximate import ApproximateIndex
 from regionsearch.collection.segments.building import build_index, build_kind, centroids_of
 from regionsearch.collection.segments.index_kinds import KindName, kind_for
 from regionsearch.errors import Cancelled
-from regionsearch.evaluation.vector_generator import hard_vectors, queries, rows
+from regionsearch.evaluation.vector_generator import easy_vectors, hard_vectors, queries, rows
 
 DIMENSION = 64
 FILTERED: tuple[KindName, ...] = ("flat-sq8", "ivf-sq8", "ivf-sq6", "ivf-rabitq", "ivf-rabitq-sq8")
@@ -80,6 +80,15 @@ def test_as_many_are_found_when_few_rows_are_allowed(
     asked = queries(hard_vectors(DIMENSION), 100)
     mask = np.random.default_rng(1).random(3_000) < share
     assert recall(some[kind], vectors, asked, mask) >= 0.95
+
+
+def test_where_the_allowed_rows_lie_beyond_the_near_lists_they_are_found(folder: Path) -> None:
+    # Tight clusters of some 12 rows, of which too few are allowed: the other answers lie in clusters far away.
+    vectors = np.concatenate(list(rows(easy_vectors(DIMENSION), 12_000)))
+    index = opened(folder, "ivf-sq6", vectors)
+    asked = queries(easy_vectors(DIMENSION), 60)
+    for share in (0.2, 0.05):
+        assert recall(index, vectors, asked, np.random.default_rng(1).random(12_000) < share) >= 0.95
 
 
 @settings(max_examples=40)
