@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import deque
@@ -12,6 +13,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from indexer.engines import BatchResult, IndexingEngine
+from indexer.payloads import Payloads
 from indexer.report import IndexReport
 from indexer.sources import SourceImage
 from regionsearch.collection import Collection, ImageRecord
@@ -38,16 +40,23 @@ class IndexJob:
     """Brings the images of a source into a collection. One use; `report` says what it did.
 
     Images of equal bytes are computed once: later ones are copies of the first. An image that is replaced
-    keeps its payload, as far as its record can still be read.
+    keeps its payload, as far as its record can still be read, unless `payloads` has another for it; one that
+    is skipped is given that too, and no model runs.
     """
 
     def __init__(
-        self, collection: Collection, engine: IndexingEngine, progress: Progress, limits: Limits | None = None
+        self,
+        collection: Collection,
+        engine: IndexingEngine,
+        progress: Progress,
+        limits: Limits | None = None,
+        payloads: Payloads | None = None,
     ) -> None:
         self._collection = collection
         self._engine = engine
         self._progress = progress
         self._limits = limits or Limits()
+        self._payloads = payloads or {}
         self._clock = StepClock()
         self._stop = threading.Event()
         self._batch: list[EncodedImage] = []
@@ -75,6 +84,8 @@ class IndexJob:
                     self._drop_waiting()
                 if self._running:
                     self._finish_oldest()
+            if self.report.payloads_updated:
+                self._collection.flush()
         finally:
             loading = self._engine.load_seconds
             self.report.load_seconds += loading
@@ -95,6 +106,7 @@ class IndexJob:
             unchanged = self._collection.is_stored(source.image_id, digest)
             copy = None if unchanged else copy_of_known(self._collection, image, digest)
         if unchanged:
+            self._update_payload(source.image_id)
             self.report.skipped += 1
             self._progress.advance(1)
         elif copy is not None:
@@ -167,8 +179,21 @@ class IndexJob:
         self.report.copied += len(fitting) if copied else 0
         self._progress.advance(len(fitting))
 
+    def _update_payload(self, image_id: str) -> None:
+        """Of an image that stays as it is. Buffered: a commit for each would take as long as an upload;
+        `run` waits for the last."""
+        given = self._payloads.get(image_id)
+        if given is None:
+            return
+        with self._clock.step("store"):
+            if _coded(self._collection.get(image_id).payload) != _coded(given):
+                self._collection.update_payload(image_id, given, durability="buffered")
+                self.report.payloads_updated += 1
+
     def _payload_of(self, image_id: str) -> Mapping[str, Any]:
-        """What the image that is about to be stored had: a file has none to put in its place."""
+        """What was given for the image that is about to be stored, or else what it had."""
+        if image_id in self._payloads:
+            return self._payloads[image_id]
         try:
             return self._collection.get(image_id).payload
         except ImageNotFound:
@@ -189,3 +214,8 @@ class IndexJob:
         if cancelled or self._batch:
             self.report.stopped = True
         self._batch = []
+
+
+def _coded(payload: Mapping[str, Any]) -> str:
+    """Equal for equal JSON alone: in Python `1 == True`."""
+    return json.dumps(payload, sort_keys=True)

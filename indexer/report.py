@@ -17,6 +17,8 @@ class IndexReport:
     time without loading models (load_seconds). steps: seconds by step, summed over all workers, so
     they can exceed `seconds`. stopped: the run was interrupted before the last image. payloads_lost: ids of
     those among the images whose record was damaged, so that the payload it may have had is gone.
+    payloads_updated: images among the skipped that were given another payload. payloads_unknown: ids that
+    were given a payload and that no photo of the source has.
     """
 
     images: int = 0
@@ -24,7 +26,9 @@ class IndexReport:
     copied: int = 0
     skipped: int = 0
     failed: list[Failure] = field(default_factory=list)
+    payloads_updated: int = 0
     payloads_lost: list[str] = field(default_factory=list)
+    payloads_unknown: list[str] = field(default_factory=list)
     seconds: float = 0.0
     load_seconds: float = 0.0
     workers: int = 1

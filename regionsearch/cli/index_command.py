@@ -32,6 +32,13 @@ def add_to(commands: Any) -> None:
     parser.add_argument("source", metavar="SOURCE", type=Path, help="folder of photos, read recursively")
     parser.add_argument("--collection", required=True, metavar="NAME", help="made if it does not exist")
     parser.add_argument("--data", required=True, metavar="DIR", type=Path, help="the data directory")
+    parser.add_argument(
+        "--payloads",
+        metavar="FILE",
+        type=Path,
+        help='payloads of the photos: lines {"image_id": "2024/a.jpg", "payload": {...}}, or one JSON object '
+        "by id. Photos that are skipped are given theirs too",
+    )
     parser.add_argument("--embedder", metavar="E", help="of a new collection (default: compact)")
     parser.add_argument("--segmenter", metavar="S", help="of a new collection (default: compact)")
     parser.add_argument(
@@ -72,6 +79,7 @@ def add_to(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from indexer import IndexJob
     from indexer.engines import PipelineSettings
+    from indexer.payloads import read_payloads
     from indexer.progress import ProgressBar
     from indexer.sources import scan_folder
     from regionsearch.collection import DataDirectory
@@ -84,6 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     limits = replace(Limits(), image_megapixels=arguments.max_megapixels, image_bytes=max_bytes)
     if arguments.workers is not None and not 1 <= arguments.workers <= 256:
         raise InvalidRequest(f"--workers is {arguments.workers}; it must be between 1 and 256")
+    payloads = {} if arguments.payloads is None else read_payloads(arguments.payloads)
     scan = scan_folder(arguments.source)
     with DataDirectory(arguments.data, "write") as directory:
         started = time.perf_counter()
@@ -98,7 +107,9 @@ def run(arguments: argparse.Namespace) -> int:
         engine = _engine(settings, models, arguments.workers, len(scan.images))
         try:
             with OrderlyStop() as stop, ProgressBar(len(scan.images)) as progress:
-                job = IndexJob(collection, engine, progress, limits)
+                job = IndexJob(collection, engine, progress, limits, payloads)
+                photos = {image.image_id for image in scan.images}
+                job.report.payloads_unknown.extend(each for each in payloads if each not in photos)
                 job.report.load_seconds = load_seconds
                 job.report.failed.extend(Failure(name, reason) for name, reason in scan.unnamed)
                 report = job.run(scan.images, stop.event)
@@ -193,6 +204,8 @@ def _summary(report: Any, collection: str) -> str:
     if report.copied:
         lines.append(f"{report.copied} of them have the bytes of another image and were copied")
     lines.append(f"{report.skipped} unchanged, skipped; {len(report.failed)} failed")
+    if report.payloads_updated:
+        lines.append(f"{report.payloads_updated} of those skipped were given another payload")
     total = sum(report.steps.values())
     if report.images:
         lines.append(f"{'step':<10}{'seconds':>9}{'ms/image':>10}{'share':>8}   (summed over workers)")
@@ -203,6 +216,10 @@ def _summary(report: Any, collection: str) -> str:
     lines.extend(
         _printable(f"payload lost: {image_id}: its record was damaged; give the payload again if it had one")
         for image_id in report.payloads_lost
+    )
+    lines.extend(
+        _printable(f"payload of no photo: {image_id}: there is none of this id below SOURCE")
+        for image_id in report.payloads_unknown
     )
     if report.stopped:
         lines.append("run the same command again to go on")

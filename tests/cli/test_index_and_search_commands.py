@@ -341,3 +341,22 @@ def test_a_command_line_that_cannot_be_parsed_exits_with_2(data: Path, more: lis
     with pytest.raises(SystemExit) as stopped:
         main(search_words(data, *more))
     assert stopped.value.code == 2
+
+
+def test_index_gives_photos_payloads_and_names_ids_of_no_photo(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    payloads = tmp_path / "payloads.jsonl"
+    lines = [{"image_id": name, "payload": {"year": 2020}} for name in ("03.png", "gone.png")]
+    payloads.write_text("\n".join(map(json.dumps, lines)))
+    words = index_words(photos, tmp_path / "data", "--payloads", str(payloads))
+    report = answer(capsys, words)
+    assert (report["images"], report["payloads_unknown"]) == (16, ["gone.png"])
+    payloads.write_text(json.dumps({"03.png": {"year": 2021}}))
+    assert main(words) == 0
+    assert "1 of those skipped were given another payload" in capsys.readouterr().out
+    count = ["collection", "count", "c", "--data", str(tmp_path / "data"), "--where", "payload.year = 2021"]
+    assert answer(capsys, count)["images"] == 1
+    payloads.write_text('{"image_id": "03.png", "payload": {}}\n{"image_id": 3}\n')
+    assert "line 2" in refusal(capsys, index_words(photos, tmp_path / "new", "--payloads", str(payloads)))
+    assert not (tmp_path / "new").exists()
