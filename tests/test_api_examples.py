@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image as PilImage
 
 from regionsearch.client import Answer, Client
+from regionsearch.client.blocking_images import ImageCalls
 from regionsearch.collection import DataDirectory
 from regionsearch.config import Limits
 from regionsearch.models.dummy import COLOURS
@@ -118,3 +120,18 @@ def test_the_questions_of_the_page_are_answered(
     assert asking.answers[1].hits[0].image_id == "a"
     assert {len(hit.matches) for answer in asking.answers for hit in answer.hits} == {0, 1, 2}
     assert "no image 'nobody'" in capsys.readouterr().out
+
+
+def test_the_page_has_the_signatures_of_methods_for_images(repository: Path) -> None:
+    page = (repository / "docs" / "operations.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| `([^`]*timeout=None)`[^|]*\|$", page, re.MULTILINE)
+    written = {name: re.sub(r"\s", "", said) for name, said in rows}
+    methods = {name: method for name, method in vars(ImageCalls).items() if not name.startswith("_")}
+    assert set(written) == set(methods)
+    for name, method in methods.items():
+        bare = [
+            parameter.replace(annotation=inspect.Parameter.empty)
+            for parameter in list(inspect.signature(method).parameters.values())[2:]
+        ]
+        said = re.sub(r"\s", "", str(inspect.Signature(bare)))[1:-1].replace("'", '"')
+        assert written[name] == said, name
