@@ -41,8 +41,11 @@ class SegmentPart(SearchedPart):
         if not verified:
             verify_files(folder, row.files)
         rows = read_rows(folder / NAME)
-        entities = ApproximateIndex.open(folder / ENTITIES_FILE, row.entity_index)
-        images = ApproximateIndex.open(folder / IMAGES_FILE, row.image_index)
+        try:
+            entities = ApproximateIndex.open(folder / ENTITIES_FILE, row.entity_index)
+            images = ApproximateIndex.open(folder / IMAGES_FILE, row.image_index)
+        except KeyError as error:
+            raise DataLoss(f"'{folder}' is of another version, which did not know {error}") from error
         counts = (len(rows.entities), len(rows.image_numbers), entities.rows, images.rows)
         if counts != (row.entities, row.images, row.entities, row.images):
             raise DataLoss(f"'{folder}' has files of other rows than the catalog says")

@@ -8,7 +8,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from regionsearch.collection import Collection, DataDirectory, ImageRecord, step
 from regionsearch.collection.search_arms import SearchArms
 from regionsearch.collection.segments import segment, segment_files, upkeep
 from regionsearch.collection.segments.approximate import ApproximateIndex
+from regionsearch.collection.segments.manifest import Manifest
+from regionsearch.collection.segments.segment_files import SegmentFiles
 from regionsearch.collection.segments.upkeep import Upkeep, UpkeepSettings
 from regionsearch.collection.view_loading import ViewLoader
 from regionsearch.errors import Cancelled, CollectionNotFound, FailedPrecondition, StorageFull
@@ -345,3 +347,52 @@ def test_a_collection_that_always_has_something_to_do_leaves_time_for_others(
         directory.create_collection(spec("other")).upsert(images(random, 0, 1))
         until(lambda: "other" in tended, 2.0)
         monkeypatch.setattr(Upkeep, "_step", lambda *_: False)
+
+
+def test_a_segment_of_an_older_version_is_searched_in_its_records_and_built_again(
+    tmp_path: Path, random: np.random.Generator, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "data"
+    with DataDirectory(path, "write", upkeep=BY_HAND) as directory:
+        collection = directory.create_collection(spec())
+        collection.upsert(images(random, 0, 10))
+        collection.seal()
+        manifest = Manifest(directory.environment, collection.number)
+        with directory.environment.transaction(write=True) as transaction:
+            (row,) = manifest.segments(transaction)
+            manifest.change(transaction, [replace(row, entity_index={"kind": "flat-sq8"})], [row.number])
+    with DataDirectory(path, "write", upkeep=BY_HAND) as directory:
+        collection = directory.collection("photos")
+        assert_whole(collection, random)
+        assert "is of another version" in caplog.text
+        caplog.clear()
+        collection.seal()
+        assert_whole(collection, random)
+    with DataDirectory(path, "read") as directory:
+        assert_whole(directory.collection("photos"), random)
+    assert not caplog.records
+
+
+def test_no_file_goes_before_the_commit_that_lists_its_segment_no_more(
+    directory: DataDirectory, random: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = directory.create_collection(spec())
+    manifest = Manifest(directory.environment, collection.number)
+    removed: list[int] = []
+    remove = SegmentFiles.remove
+
+    def watched(files: SegmentFiles, numbers: Sequence[int]) -> None:
+        with directory.environment.transaction() as transaction:
+            listed = {row.number for row in manifest.segments(transaction)}
+        assert listed.isdisjoint(numbers)
+        removed.extend(numbers)
+        remove(files, numbers)
+
+    monkeypatch.setattr(SegmentFiles, "remove", watched)
+    for first in (0, 10, 20):
+        collection.upsert(images(random, first, first + 10))
+        collection.seal()
+    collection.delete(["3"])
+    collection.compact()
+    assert len(removed) > 1
+    assert_whole(collection, random)
