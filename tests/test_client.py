@@ -167,7 +167,7 @@ async def test_both_clients_raise_alike(client: Client, address: str) -> None:
             (InvalidRequest, "search", ("photos",), {}),
             (CollectionNotFound, "search_many", ("nowhere", [Query(text="a")]), {}),
             (InvalidRequest, "delete_images", ("photos", []), {}),
-            (InvalidImage, "upsert_stream", ("photos", ["nowhere.jpg"]), {}),
+            (InvalidImage, "upsert_stream", ("photos", [object()]), {}),
         ]
         for kind, method, arguments, options in cases:
             with pytest.raises(kind) as one:
@@ -372,6 +372,35 @@ def test_ids_and_payloads_must_be_as_many_as_pictures(client: Client) -> None:
     with pytest.raises(InvalidRecord, match="JSON"):
         client.upsert("counted", [picture(0)], payloads=[{"when": object()}])
     assert client.get_collection("counted").images == 0
+
+
+async def test_a_file_that_cannot_be_read_is_a_failure_and_the_others_are_stored(
+    client: Client, address: str, tmp_path: Path
+) -> None:
+    client.create_collection("files", embedder="dummy", segmenter="dummy")
+    files = [tmp_path / f"{number:02}.png" for number in range(20)]
+    for number, file in enumerate(files):
+        if number not in (3, 17):
+            file.write_bytes(png_of(picture(number)))
+    ids = [None if number == 3 else file.name for number, file in enumerate(files)]
+    async with AsyncClient(address) as other:
+        reports = [client.upsert("files", files, ids=ids), await other.upsert("files", files, ids=ids)]
+        streams = [
+            client.upsert_stream("files", files, ids=ids),
+            await other.upsert_stream("files", files, ids=ids),
+        ]
+    for report in (*reports, *streams):
+        assert [(failure.image_id, failure.position, failure.reason) for failure in report.failures] == [
+            ("", 3, "INVALID_IMAGE"),
+            ("17.png", 17, "INVALID_IMAGE"),
+        ]
+        for failure in report.failures:
+            assert (
+                failure.message == f"cannot read {str(files[failure.position])!r}: No such file or directory"
+            )
+    assert all(len(report.upserted) == 18 for report in reports)
+    assert all((stream.received, stream.failed, stream.replaced) == (20, 2, 18) for stream in streams)
+    assert client.get_collection("files").images == 18
 
 
 def test_pictures_are_read_as_they_are_sent_not_all_at_once(client: Client) -> None:

@@ -19,6 +19,7 @@ from regionsearch.client.pictures import Picture
 from regionsearch.client.records import Record, record_messages
 from regionsearch.client.remembering import Remembering
 from regionsearch.client.stored_answers import Durability, ImageCount, Operation, RecordStreamReport
+from regionsearch.errors import InvalidImage
 
 
 class AsyncImageCalls(AsyncCalls):
@@ -46,15 +47,17 @@ class AsyncImageCalls(AsyncCalls):
 
         ids, payloads, if_versions: one for each image. Without an id the sha256 of the encoded bytes serves.
         Files and bytes are sent as they are; PIL images and arrays as lossless PNG. timeout: of a batch.
-        A picture that cannot be taken is among the report's failures; the others are stored.
+        A picture that cannot be taken, or a file that cannot be read, is among the report's failures; the
+        others are stored.
         """
-        uploads = requests.uploads(images, ids, payloads, if_versions)
+        unreadable: dict[int, InvalidImage] = {}
+        uploads = requests.uploads(images, ids, payloads, if_versions, unreadable)
         batches = requests.upload_batches(collection, uploads, idempotency_key, durability)
         answers = []
         # Reading and encoding pictures takes a while; the event loop has other things to do.
         while (batch := await asyncio.to_thread(next, batches, None)) is not None:
             answers.append(await self._call(self._stubs.images.UpsertImages, batch, timeout))
-        return responses.upsert_report(answers)
+        return responses.upsert_report(answers, unreadable)
 
     async def upsert_stream(
         self,
@@ -68,10 +71,11 @@ class AsyncImageCalls(AsyncCalls):
     ) -> StreamReport:
         """Stores any number of pictures in one call, no faster than the server takes them, and counts
         them. timeout: of the whole stream; None waits for ever."""
-        uploads = requests.uploads(images, ids, payloads, if_versions)
+        unreadable: dict[int, InvalidImage] = {}
+        uploads = requests.uploads(images, ids, payloads, if_versions, unreadable)
         messages = Remembering(requests.upload_stream(collection, uploads))
         response = await self._send(self._stream_stubs.images.UpsertImageStream, messages, timeout)
-        return responses.stream_report(response)
+        return responses.stream_report(response, unreadable)
 
     async def upsert_records(
         self,

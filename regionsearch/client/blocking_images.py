@@ -18,6 +18,7 @@ from regionsearch.client.pictures import Picture
 from regionsearch.client.records import Record, record_messages
 from regionsearch.client.remembering import Remembering
 from regionsearch.client.stored_answers import Durability, ImageCount, Operation, RecordStreamReport
+from regionsearch.errors import InvalidImage
 
 
 class ImageCalls(BlockingCalls):
@@ -45,13 +46,14 @@ class ImageCalls(BlockingCalls):
 
         ids, payloads, if_versions: one for each image. Without an id the sha256 of the encoded bytes serves.
         Files and bytes are sent as they are; PIL images and arrays as lossless PNG. timeout: of a batch.
-        A picture that cannot be taken is among the report's failures; the others are stored.
+        A picture that cannot be taken, or a file that cannot be read, is among the report's failures; the
+        others are stored.
         """
-        uploads = requests.uploads(images, ids, payloads, if_versions)
+        unreadable: dict[int, InvalidImage] = {}
+        uploads = requests.uploads(images, ids, payloads, if_versions, unreadable)
         batches = requests.upload_batches(collection, uploads, idempotency_key, durability)
-        return responses.upsert_report(
-            self._call(self._stubs.images.UpsertImages, batch, timeout) for batch in batches
-        )
+        answers = (self._call(self._stubs.images.UpsertImages, batch, timeout) for batch in batches)
+        return responses.upsert_report(answers, unreadable)
 
     def upsert_stream(
         self,
@@ -65,10 +67,11 @@ class ImageCalls(BlockingCalls):
     ) -> StreamReport:
         """Stores any number of pictures in one call, no faster than the server takes them, and counts
         them. timeout: of the whole stream; None waits for ever."""
-        uploads = requests.uploads(images, ids, payloads, if_versions)
+        unreadable: dict[int, InvalidImage] = {}
+        uploads = requests.uploads(images, ids, payloads, if_versions, unreadable)
         messages = Remembering(requests.upload_stream(collection, uploads))
         response = self._send(self._stubs.images.UpsertImageStream, messages, timeout)
-        return responses.stream_report(response)
+        return responses.stream_report(response, unreadable)
 
     def upsert_records(
         self,

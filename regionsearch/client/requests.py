@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 from regionsearch.client.pictures import Picture, encoded
 from regionsearch.client.plain_values import text_of, text_or_none, truth, unsigned
 from regionsearch.client.stored_answers import Durability
 from regionsearch.client.write_terms import durability_of, key_of, version_of, versions_of
-from regionsearch.errors import InvalidRecord, InvalidRequest
+from regionsearch.errors import InvalidImage, InvalidRecord, InvalidRequest
 from regionsearch.v1 import images_pb2
 
 BATCH_IMAGES = 8
@@ -151,14 +152,18 @@ def uploads(
     images: Iterable[Picture],
     ids: Iterable[str | None] | None,
     payloads: Iterable[Mapping[str, Any] | None] | None,
-    if_versions: Iterable[int | None] | None = None,
+    if_versions: Iterable[int | None] | None,
+    unreadable: dict[int, InvalidImage],
 ) -> Iterator[images_pb2.ImageUpload]:
     """One message an image, made as they are asked for.
+
+    unreadable: files that cannot be read are noted in it, by their place, and travel without bytes: the
+    server counts each as one that failed, and places and keys of the others stay what they are.
 
     Raises InvalidRequest when there are more or fewer ids, payloads or versions than images.
     """
     together = [images, *(others for others in (ids, payloads, if_versions) if others is not None)]
-    for row in zip_longest(*together, fillvalue=_MISSING):
+    for place, row in enumerate(zip_longest(*together, fillvalue=_MISSING)):
         if any(value is _MISSING for value in row):
             raise InvalidRequest("there are not as many ids, payloads or versions as images", field="images")
         rest = list(row[1:])
@@ -166,9 +171,15 @@ def uploads(
         payload: Any = rest.pop(0) if payloads is not None else None
         version: Any = rest.pop(0) if if_versions is not None else None
         picture: Any = row[0]
+        try:
+            image = encoded(picture)
+        except InvalidImage as error:
+            if not isinstance(picture, str | Path):
+                raise  # no picture at all: the caller's mistake
+            unreadable[place], image = error, b""
         yield images_pb2.ImageUpload(
             image_id=text_or_none(image_id, "image_id"),
-            image=encoded(picture),
+            image=image,
             payload_json="" if payload is None else payload_json(payload),
             if_version=version_of(version, "if_versions"),
         )

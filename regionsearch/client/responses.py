@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC
 
 import numpy as np
@@ -21,6 +21,7 @@ from regionsearch.client.answers import (
 )
 from regionsearch.client.search_responses import entity_of, masks_of
 from regionsearch.client.stored_answers import ImageCount, RecordStreamReport
+from regionsearch.errors import InvalidImage
 from regionsearch.protobuf_shapes import vector_from_message
 from regionsearch.v1 import images_pb2, operations_pb2
 
@@ -51,8 +52,13 @@ def image_summary(message: images_pb2.ImageSummary | images_pb2.ImageRecord) -> 
     )
 
 
-def upsert_report(messages: Iterable[images_pb2.UpsertImagesResponse]) -> UpsertReport:
-    """The answers to consecutive batches as one; positions count through all of them."""
+def upsert_report(
+    messages: Iterable[images_pb2.UpsertImagesResponse], unreadable: Mapping[int, InvalidImage]
+) -> UpsertReport:
+    """The answers to consecutive batches as one; positions count through all of them.
+
+    unreadable: by position, why a file could not be sent; the server knows only that nothing came of it.
+    """
     upserted: list[UpsertedImage] = []
     failures: list[UpsertFailure] = []
     entities = 0
@@ -62,18 +68,20 @@ def upsert_report(messages: Iterable[images_pb2.UpsertImagesResponse]) -> Upsert
             UpsertedImage(image.image_id, before + image.position, image.created, image.version)
             for image in message.upserted
         )
-        failures.extend(_failure(failure, before) for failure in message.failures)
+        failures.extend(_failure(failure, before, unreadable) for failure in message.failures)
         entities += message.entities
     return UpsertReport(tuple(upserted), tuple(failures), entities)
 
 
-def stream_report(message: images_pb2.UpsertImageStreamResponse) -> StreamReport:
+def stream_report(
+    message: images_pb2.UpsertImageStreamResponse, unreadable: Mapping[int, InvalidImage]
+) -> StreamReport:
     return StreamReport(
         received=message.received,
         created=message.created,
         replaced=message.replaced,
         failed=message.failed,
-        failures=tuple(_failure(failure, 0) for failure in message.failures),
+        failures=tuple(_failure(failure, 0, unreadable) for failure in message.failures),
         entities=message.entities,
     )
 
@@ -100,8 +108,14 @@ def image_count(message: images_pb2.CountImagesResponse) -> ImageCount:
     return ImageCount(message.images, message.entities, tuple(message.notes))
 
 
-def _failure(message: images_pb2.UpsertFailure, before: int) -> UpsertFailure:
-    return UpsertFailure(message.image_id, before + message.position, message.reason, message.message)
+def _failure(
+    message: images_pb2.UpsertFailure, before: int, unreadable: Mapping[int, InvalidImage]
+) -> UpsertFailure:
+    position = before + message.position
+    error = unreadable.get(position)
+    if error is not None:
+        return UpsertFailure(message.image_id, position, error.reason, error.message)
+    return UpsertFailure(message.image_id, position, message.reason, message.message)
 
 
 def delete_report(message: images_pb2.DeleteImagesResponse) -> DeleteReport:
