@@ -78,19 +78,21 @@ class Reaches:
             self.far.spare + nearness * (self.near.spare - self.far.spare),
         )
 
-    def times(self, k: int) -> float:
+    def times(self, k: float) -> float:
         """As many lists as for FEW rows, for k."""
         return max(1.0, math.pow(k / FEW, math.log(self.growth) / math.log(MANY / FEW)))
 
     def under_a_filter(self, lists: int, k: int, rows_each: float, share: float) -> float:
         """Lists for a question that reaches `lists` of `rows_each` rows, when this share of all rows, below
-        1, is allowed: as many allowed rows are compared as there would be rows without a filter.
+        1, is allowed: as many allowed rows, at least, are compared as there would be rows without a filter.
 
         Where too few of the rows that are near are allowed, the answers lie beyond them, and the question is
         as far from them as far ones are.
         """
         enough = lists * rows_each * share >= NEAR_ENOUGH * k
-        return (lists if enough else max(float(lists), self.far_lists)) / share
+        # k of the allowed rows are about as far away as k / share of all.
+        times = max(1 / share, self.times(k / share) / self.times(k))
+        return times * (lists if enough else max(float(lists), self.far_lists))
 
 
 def lists_within(similarities: NDArray[np.float32], reach: Reach) -> int:

@@ -83,7 +83,7 @@ def test_as_many_are_found_when_few_rows_are_allowed(
 
 
 def test_where_the_allowed_rows_lie_beyond_the_near_lists_they_are_found(folder: Path) -> None:
-    # Tight clusters of some 12 rows, of which too few are allowed: the other answers lie in clusters far away.
+    # Tight clusters of some 12 rows, too few of which are allowed: other answers lie in clusters far away.
     vectors = np.concatenate(list(rows(easy_vectors(DIMENSION), 12_000)))
     index = opened(folder, "ivf-sq6", vectors)
     asked = queries(easy_vectors(DIMENSION), 60)
