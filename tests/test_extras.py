@@ -118,3 +118,16 @@ def test_the_extras_of_a_part_bring_all_that_it_imports(part: str) -> None:
         if not bringing & declared:
             missing[module] = str(path.relative_to(ROOT))
     assert missing == {}
+
+
+def test_every_page_installs_a_checkout_so_that_python_runs_inside_of_it() -> None:
+    """A copy of the package elsewhere is hidden by the checkout's folder, which has no generated code."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    said = [
+        (page.name, line)
+        for page in pages
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if re.search(r"pip install (?:\S+ )*?'?\.['\[ `]", line)
+    ]
+    assert "README.md" in dict(said)
+    assert [each for each in said if "-e" not in each[1].split()] == []

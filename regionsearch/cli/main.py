@@ -83,7 +83,7 @@ def extra_with(module: str) -> str | None:
 
 def installing(extra: str) -> str:
     """What to type for an extra, from a package index and in a checkout."""
-    line = f"pip install 'regionsearch[{extra}]' (in a checkout: pip install '.[{extra}]')"
+    line = f"pip install 'regionsearch[{extra}]' (in a checkout: pip install -e '.[{extra}]')"
     return f"{line}, then {COMPACT_WEIGHTS}" if extra == "compact-runtime" else line
 
 

@@ -34,7 +34,7 @@ def test_a_command_without_its_packages_says_what_to_install(
     printed = capsys.readouterr().err
     assert "'lmdb'" in printed
     assert "regionsearch[server]" in printed
-    assert "in a checkout: pip install '.[server]'" in printed
+    assert "in a checkout: pip install -e '.[server]'" in printed
     assert len(printed.splitlines()) == 1
 
 
