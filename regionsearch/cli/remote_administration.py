@@ -115,7 +115,7 @@ class RemoteAdministration:
     ) -> dict[str, Any]:
         operation = self._client.purge_images(name, image_ids, snapshots=snapshots)
         ended = self._finished(operation, progress, check)
-        return {"deleted": ended.images, "complete": not ended.notes, "notes": list(ended.notes)}
+        return {"deleted": ended.images, "complete": bool(ended.complete), "notes": list(ended.notes)}
 
     def aliases(self) -> dict[str, str]:
         return self._client.list_aliases()

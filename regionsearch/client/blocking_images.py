@@ -285,7 +285,11 @@ class ImageCalls(BlockingCalls):
         timeout: float | None = None,
     ) -> Operation:
         """Begins to delete up to 1,000 images and every trace of them, in the collection's files and in the
-        named snapshots. Raises CollectionNotFound, SnapshotNotFound."""
+        named snapshots. Raises CollectionNotFound, SnapshotNotFound.
+
+        The operation that has ended says whether it is `complete`: not when a reader of an older state, such
+        as an export, went on for more than 30 s. Purge again then.
+        """
         request = requests.purge_images(collection, image_ids, snapshots)
         response = self._call(self._stubs.images.PurgeImages, request, timeout)
         return collection_responses.operation(response.operation)

@@ -96,6 +96,7 @@ def operation(message: operations_pb2.Operation) -> Operation:
         finished=_moment(message.finished) if message.HasField("finished") else None,
         images=result.images,
         snapshot=snapshot(result.snapshot) if result.HasField("snapshot") else None,
+        complete=result.complete if result.HasField("complete") else None,
         error=error_of_one(message.error) if message.HasField("error") else None,
         notes=tuple(result.notes),
     )

@@ -68,8 +68,9 @@ class Snapshot:
 @dataclass(frozen=True, slots=True)
 class Operation:
     """Work of the server that takes longer than a call. progress: 0 to 1. images: deleted, copied or brought
-    back, 0 until it has succeeded. error: why it failed. created, started, finished: UTC, None before that.
-    notes: for people."""
+    back, 0 until it has succeeded. complete: of a purge that has succeeded, whether the files hold nothing of
+    the images any more; False: a reader of an older state hindered it, and it is to be repeated.
+    error: why it failed. created, started, finished: UTC, None before that. notes: for people."""
 
     id: str
     kind: OperationKind
@@ -81,6 +82,7 @@ class Operation:
     finished: datetime | None = None
     images: int = 0
     snapshot: Snapshot | None = None
+    complete: bool | None = None
     error: RegionSearchError | None = None
     notes: tuple[str, ...] = ()
 

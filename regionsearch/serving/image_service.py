@@ -225,7 +225,7 @@ class ImageServicer(images_pb2_grpc.ImageServiceServicer):
                     progress=steps.progress,
                     check=steps.check,
                 )
-            return Outcome(report.deleted, notes=report.notes)
+            return Outcome(report.deleted, complete=report.complete, notes=report.notes)
 
         operation = self._backend.begin("purge", name, work)
         return pb.PurgeImagesResponse(operation=operation_to_message(operation))

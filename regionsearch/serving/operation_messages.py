@@ -58,7 +58,9 @@ def snapshot_to_message(facts: SnapshotFacts) -> types_pb2.Snapshot:
 
 def _outcome_to_message(outcome: Outcome) -> pb.OperationResult:
     snapshot = None if outcome.snapshot is None else snapshot_to_message(outcome.snapshot)
-    return pb.OperationResult(images=outcome.images, snapshot=snapshot, notes=outcome.notes)
+    return pb.OperationResult(
+        images=outcome.images, snapshot=snapshot, complete=outcome.complete, notes=outcome.notes
+    )
 
 
 def _moment(when: datetime | None) -> Timestamp | None:

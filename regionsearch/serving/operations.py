@@ -47,10 +47,12 @@ class SnapshotFacts:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an operation came to. images: deleted, copied or brought back. notes: for people."""
+    """What an operation came to. images: deleted, copied or brought back. complete: of a purge, whether the
+    files hold nothing of the images any more. notes: for people."""
 
     images: int = 0
     snapshot: SnapshotFacts | None = None
+    complete: bool | None = None
     notes: tuple[str, ...] = ()
 
 

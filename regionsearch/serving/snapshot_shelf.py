@@ -92,7 +92,8 @@ class SnapshotShelf:
         try:
             yield
         except RegionSearchError as error:
-            error.message = error.message.replace(f"{self._allowed()}/", "")
+            if self._folder is not None:
+                error.message = error.message.replace(f"{self._folder}/", "")
             raise
 
     def _allowed(self) -> Path:

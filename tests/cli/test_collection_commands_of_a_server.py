@@ -12,6 +12,7 @@ import pytest
 
 from regionsearch.cli.main import main
 from regionsearch.collection import DataDirectory, ImageRecord
+from regionsearch.collection.purging import PurgeReport, purge
 from regionsearch.config import Limits
 from regionsearch.entities import Entities
 from regionsearch.models.registry import ModelRegistry
@@ -111,6 +112,21 @@ def test_snapshots_of_a_server_are_taken_restored_and_purged_by_name(
     assert answer(capsys, served, "snapshot", "list") == {"snapshots": []}
     assert "kept.tar" in refused(capsys, served, "snapshot", "restore", "kept.tar")
     assert "name the folder" in refused(capsys, served, "snapshot", "list", "somewhere")
+
+
+def test_a_purge_of_a_server_that_is_not_complete_exits_with_1(
+    served: tuple[str, DataDirectory], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def impatient(*said: Any, **how: Any) -> PurgeReport:
+        return purge(*said, **how, readers_seconds=0.1)
+
+    monkeypatch.setattr("regionsearch.serving.image_service.purge", impatient)
+    answer(capsys, served, "collection", "create", "read", "--space", "test", "--dimension", 8)
+    filled(served, "read")
+    with served[1].environment.transaction():
+        purged = answer(capsys, served, "purge", "1.jpg", "--collection", "read", code=1)
+    assert (purged["deleted"], purged["complete"]) == (1, False)
+    assert answer(capsys, served, "purge", "1.jpg", "--collection", "read")["complete"] is True
 
 
 def test_writing_to_the_directory_of_a_server_is_refused_naming_it(

@@ -28,6 +28,7 @@ from regionsearch.errors import (
     OperationNotFound,
     SnapshotExists,
     SnapshotNotFound,
+    StorageFull,
 )
 from regionsearch.models.registry import ModelRegistry
 from regionsearch.search.engine import SearchEngine
@@ -348,6 +349,42 @@ def test_a_purge_is_judged_before_it_is_an_operation_and_names_a_snapshot_once(
     monkeypatch.setattr("regionsearch.serving.image_service.purge", counting)
     done(service, client.purge_images("purged-once", ["r000"], snapshots=["single"] * 20))
     assert [[path.name for path in paths] for paths in rewritten] == [["single"]]
+
+
+def test_a_purge_that_a_reader_hinders_says_that_it_is_not_complete(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, name = service.client, fill(service.client, "read-meanwhile", range(4))
+
+    def impatient(*said: Any, **how: Any) -> PurgeReport:
+        return purge(*said, **how, readers_seconds=0.1)
+
+    monkeypatch.setattr("regionsearch.serving.image_service.purge", impatient)
+    with service.backend.directory.environment.transaction():
+        hindered = done(service, client.purge_images(name, ["r001"]))
+    assert (hindered.images, hindered.complete) == (1, False)
+    assert "purge again" in " ".join(hindered.notes)
+    again = done(service, client.purge_images(name, ["r001"]))
+    assert (again.images, again.complete, again.notes) == (0, True, ())
+    assert done(service, client.compact_collection(name)).complete is None
+
+
+def test_a_purge_without_room_says_so_where_no_snapshots_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> PurgeReport:
+        raise StorageFull("no space left for the data directory")
+
+    monkeypatch.setattr("regionsearch.serving.image_service.purge", full)
+    with DataDirectory(tmp_path / "data", "write") as directory:
+        models = ModelRegistry(1)
+        server = Server(Address("127.0.0.1", 0), LIMITS)
+        server.start(Backend(directory, models, SearchEngine(models, LIMITS), LIMITS))
+        with Client(str(server.address), timeout=PATIENCE) as client:
+            fill(client, "c", range(2))
+            with pytest.raises(StorageFull, match="no space left"):
+                client.wait_operation(client.purge_images("c", ["r000"]))
+        server.stop(1)
 
 
 def test_a_server_without_a_folder_for_them_keeps_no_snapshots(tmp_path: Path) -> None:
