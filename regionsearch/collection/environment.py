@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import lmdb
 
+from regionsearch.collection.catalog_file import CatalogFile
 from regionsearch.collection.integrity.problems import Problem
 from regionsearch.errors import (
     DataDirectoryInUse,
@@ -30,6 +31,12 @@ DEFAULT_MAP_SIZE = 1 << 40
 """Bytes of address space, 1 TiB: sparse, so it costs nothing until it is filled, and is never resized."""
 MAX_READERS = 1_024
 ROOM_TO_DELETE = 1 << 20
+"""Bytes that adding writes leave, for deleting copies pages too."""
+_DISK_WATCHED_BYTES = 4 << 30
+"""On a disk with less left, the catalog's file has the room to delete behind its end, so that nobody else
+takes it."""
+_PAGES_A_ROW = 8
+"""That a row copies besides its own bytes: a path in each of the trees that lead to it."""
 _WATCHED_FILL = 0.5
 NEARLY_FULL_BYTES = 64 << 20
 """As much as one group commit writes."""
@@ -70,18 +77,16 @@ def storage_error(error: lmdb.Error, path: Path) -> RegionSearchError:
     text = str(error)
     if isinstance(error, lmdb.MapFullError):
         return StorageFull(f"the map of data directory '{path}' is full (map_size)")
-    if says_no_space(error) or (os.strerror(errno.EIO) in text and _is_nearly_full(path)):
-        return StorageFull(f"no space left for data directory '{path}': {text}")
+    # Of what a disk's last bytes take a part of, LMDB says that there was an input/output error.
+    if says_no_space(error) or (os.strerror(errno.EIO) in text and _bytes_left(path) < NEARLY_FULL_BYTES):
+        return StorageFull(
+            f"no space left for data directory '{path}': its disk is full; make room beside it, or delete"
+        )
     if isinstance(error, (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.PanicError)):
         return DataLoss(f"the catalog of data directory '{path}' is damaged: {text}")
     if isinstance(error, lmdb.VersionMismatchError):
         return UnsupportedFormat(f"the catalog of data directory '{path}' has another LMDB version: {text}")
     return RegionSearchError(f"the catalog of data directory '{path}' failed: {text}")
-
-
-def _is_nearly_full(path: Path) -> bool:
-    """Where a disk's last bytes take a part of what is written, LMDB calls it an input/output error."""
-    return _bytes_left(path) < NEARLY_FULL_BYTES
 
 
 def _bytes_left(path: Path) -> int:
@@ -113,7 +118,9 @@ class Environment:
         self._databases: dict[str, Any] = {}
         self._long_reads: set[_Ending] = set()
         self._page_size = int(handle.stat()["psize"])
-        self._file_bytes = 0
+        self._file = CatalogFile(catalog / "data.mdb")
+        self._writing = threading.RLock()
+        self._wanted = 0
         self.damaged: tuple[Problem, ...] = ()
         """What was found when the catalog was examined, and is served without."""
 
@@ -188,24 +195,27 @@ class Environment:
         return (int(self._handle.info()["last_pgno"]) + 1) * self._page_size
 
     def _fill_up_file(self) -> None:
-        """Gives pages that are free at the end of the file their place on the disk, so that a delete finds
-        them when nothing else is left there. Where they do not fit, it is tried again by the next write.
+        """Gives every page of the file its place on the disk, and room to delete behind it, so that a delete
+        finds it when nothing else is left there. What does not fit is tried again by the next write.
 
         Nothing is raised: it follows a commit, which whoever asked for it must not take for one that failed.
         """
         expected = self._expected_bytes()
-        if self._file_bytes >= expected:
-            return
         try:
-            with (self.catalog / "data.mdb").open("r+b") as data:
-                size = os.fstat(data.fileno()).st_size
-                if size < expected:
-                    os.posix_fallocate(data.fileno(), size, expected - size)
+            self._file.place(expected)
+            left = _bytes_left(self.catalog.parent)
+            end = min(expected + self._room_to_delete(), self._map_size())
+            if left < _DISK_WATCHED_BYTES and end - self._file.size <= left:
+                self._file.place(end)
         except OSError as error:
             if error.errno not in _NO_SPACE:
                 _log.warning("free pages of '%s' get no place on the disk now: %s", self.catalog, error)
-        else:
-            self._file_bytes = expected
+
+    def _map_size(self) -> int:
+        return int(self._handle.info()["map_size"])
+
+    def _room_to_delete(self) -> int:
+        return min(ROOM_TO_DELETE, self._map_size() // 8)
 
     def _open_databases(self, *, create: bool) -> None:
         try:
@@ -240,10 +250,13 @@ class Environment:
                 raise FailedPrecondition(f"data directory '{self.catalog.parent}' is closed")
             self._transactions += 1
         try:
-            with self._handle.begin(write=write, buffers=True) as transaction:
-                yield transaction
-            if write:
-                self._fill_up_file()
+            # LMDB lets one write at a time anyway; here the file's places are given before the next.
+            with self._writing if write else contextlib.nullcontext():
+                self._wanted = 0 if write else self._wanted
+                with self._handle.begin(write=write, buffers=True) as transaction:
+                    yield transaction
+                if write:
+                    self._fill_up_file()
         except lmdb.Error as error:
             raise storage_error(error, self.catalog.parent) from error
         finally:
@@ -266,40 +279,60 @@ class Environment:
         return int(pages) * self._page_size
 
     def room(self) -> int:
-        """Bytes that the catalog can have: those of the map, or of its file and what the disk has left."""
-        return min(
-            int(self._handle.info()["map_size"]),
-            (self.catalog / "data.mdb").stat().st_size + _bytes_left(self.catalog.parent),
-        )
+        """Bytes that the catalog can have: those of the map, or what its file has on the disk and that has
+        left."""
+        on_disk = self._file.size - self._file.lacking + _bytes_left(self.catalog.parent)
+        return min(self._map_size(), on_disk)
 
     def room_left(self) -> int:
         """Bytes by which the catalog can still grow at its end."""
         return max(0, self.room() - self._expected_bytes())
 
     def fill(self) -> float:
-        """Share of its room that is in use, 0 to 1; room is what the map and the disk allow."""
-        return min(1.0, self.used() / max(1, self.room()))
+        """Share of its room that is in use, 0 to 1; room is what map and disk allow, less what is kept for
+        deleting."""
+        return min(1.0, self.used() / max(1, self.room() - self._room_to_delete()))
 
     def ends_with(self, read: _Ending) -> Callable[[], None]:
         """Has `close` end a long read first, instead of waiting for it. Returns what undoes that."""
         self._long_reads.add(read)
         return lambda: self._long_reads.discard(read)
 
-    def keep_room(self, transaction: Any) -> None:
+    def keep_room(self, transaction: Any, size: int, rows: int) -> None:
         """Called by writes that add: makes them fail (StorageFull, now or later) before map or disk are so
-        full that nothing can be deleted any more, for deleting copies pages too."""
-        is_small = self.used_until() < _WATCHED_FILL * int(self._handle.info()["map_size"])
-        if is_small and not _is_nearly_full(self.catalog.parent):
-            return
+        full that nothing can be deleted any more, for deleting copies pages too.
+
+        size: bytes that the caller adds. rows: in which they are.
+        """
+        self._wanted += size + size // 4 + _PAGES_A_ROW * rows * self._page_size
+        left = _bytes_left(self.catalog.parent)
+        if left < NEARLY_FULL_BYTES + self._wanted or self._file.lacking:
+            self._keep_room_on_disk()
+        elif self.used_until() >= _WATCHED_FILL * self._map_size():
+            self._keep_room_in_map(transaction)
+
+    def _keep_room_on_disk(self) -> None:
+        """The file gets its places before the commit: pages that it would leave out may find none later."""
         self._fill_up_file()
-        size = (self.catalog / "data.mdb").stat().st_size
-        if size < self._expected_bytes() and size - self.used() < ROOM_TO_DELETE:
+        expected = self._expected_bytes()
+        wanted = self._wanted + self._room_to_delete()
+        room = self.room()
+        if expected + wanted <= room:
+            try:
+                self._file.place(expected + wanted)
+                return
+            except OSError as error:
+                if error.errno not in _NO_SPACE:
+                    raise
+                room = self._file.size - self._file.lacking  # a quota, of which the disk does not tell
+        if room - self.used() < wanted:
             raise StorageFull(
                 f"no space left for data directory '{self.catalog.parent}': what is left is kept for deleting"
             )
-        room = min(ROOM_TO_DELETE, int(self._handle.info()["map_size"]) // 8)
+
+    def _keep_room_in_map(self, transaction: Any) -> None:
         # Page by page, for the free ones need not lie side by side.
-        names = [b"room%d" % number for number in range(room // self._page_size)]
+        names = [b"room%d" % number for number in range(self._room_to_delete() // self._page_size)]
         for name in names:
             transaction.put(name, bytes(self._page_size - 100), db=self._databases["format"])
         for name in names:

@@ -77,7 +77,7 @@ class CollectionWrites:
             given = zip((number for number, _ in added), payloads, strict=True)
             fields = self._fields.write(transaction, added=given, buried=gone)
             generation = self._rows.commit_counters(transaction, counters)
-            self._environment.keep_room(transaction)
+            self._environment.keep_room(transaction, size, len(encoded))
             change = Change(generation, gone, added, columns, fields)
             return results, lambda: self._arms.publish(change)
 
@@ -125,7 +125,7 @@ class CollectionWrites:
             fields = self._fields.write(transaction, added=[(row.number, now)])
             generation = self._rows.commit_counters(transaction, counters)
             self.changed_payloads.remember(row.number, generation)
-            self._environment.keep_room(transaction)
+            self._environment.keep_room(transaction, len(self._rows.record(transaction, row.number) or b""), 1)
             change = Change(generation, fields=fields)
             return [row.number, row.version, False], lambda: self._arms.publish(change)
 

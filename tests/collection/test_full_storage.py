@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,6 +98,35 @@ def test_every_kind_of_write_is_refused_and_deletes_make_room(
         collection = directory.collection("photos")
         assert list(collection.image_ids()) == kept
         assert collection.get("new", pixels=True).payload == {"works": True}
+
+
+def test_a_disk_that_filled_up_takes_writes_again_after_deletions(tmp_path: Path) -> None:
+    """A file system of its own, as an ordinary user may make one where that is allowed, which another program
+    fills to its last byte: pages of the catalog that have no place there cannot be written any more."""
+    story = Path(__file__).with_name("story_on_a_full_disk.py")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = 'mount -t tmpfs -o size=10m none "$0" || exit 77; exec "$@"'
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", mounted, disk, sys.executable, story, disk, "6000"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    if done.returncode == 77 or done.stderr.startswith("unshare:"):
+        pytest.skip(f"no file system of its own can be made here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    came = json.loads(done.stdout)
+    assert "no space left" in came["said"]
+    assert "Input/output error" not in came["said"]
+    assert came["fill"] > 0.9
+    assert "full" in came["warnings"][0]
+    assert came["deleted"] == came["count"] // 2 > 100
+    assert came["fill after"] < 0.7
+    assert came["wrote again"]
+    assert came["wrote after opening again"]
+    assert came["images"] == came["count"] - came["deleted"] + 10
 
 
 @pytest.mark.parametrize("small", [small_map, small_disk])

@@ -20,6 +20,8 @@ from regionsearch.collection.spec_rows import rewrite_spec
 from regionsearch.errors import Cancelled, CollectionNotFound, DataLoss, FailedPrecondition, StorageFull
 
 _log = logging.getLogger(__name__)
+_PIECE_BYTES = 1 << 19
+"""That a piece of a column writes, roughly."""
 
 
 class Declaring:
@@ -93,7 +95,7 @@ class Declaring:
             if change is None:
                 return (True, share), None
             generation = self._rows.commit_counters(transaction, counters)
-            self._environment.keep_room(transaction)
+            self._environment.keep_room(transaction, _PIECE_BYTES, 1)
             return (False, share), self._publishing(generation, change)
 
         done, share = self._writer.submit(apply)

@@ -144,16 +144,17 @@ def _batches(
 
 def _put(directory: DataDirectory, rows: list[tuple[str, bytes, bytes]]) -> None:
     environment = directory.environment
+    size = sum(len(value) for _, _, value in rows)
 
     def apply(transaction: Any) -> tuple[None, None]:
         for database, key, value in rows:
             if not transaction.put(key, value, overwrite=False, db=environment.database(database)):
                 raise _TwiceError(f"the snapshot has the row {key.hex()} of '{database}' twice")
-        environment.keep_room(transaction)
+        environment.keep_room(transaction, size, len(rows))
         return None, None
 
     try:
-        directory.writing().submit(apply, sum(len(value) for _, _, value in rows))
+        directory.writing().submit(apply, size)
     except _TwiceError as error:
         raise DataLoss(str(error)) from error
 
