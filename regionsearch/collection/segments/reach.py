@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -36,11 +36,6 @@ class Reach:
     similarity: float = 0.0
     level: float = EVERYTHING
     spare: float = 1.0
-
-    def as_far_as(self, best: float) -> Reach:
-        """For a question with this similarity to its best centroid. What a share is taken of never falls
-        below the typical: to questions still farther away no less is probed."""
-        return replace(self, similarity=max(best, self.similarity))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +68,7 @@ class Reaches:
         # In doubt a question is a far one: half way there it is a quarter near.
         nearness = way**2
         return Reach(
+            # What a share is taken of: to questions still farther away no less is probed.
             max(best, self.far.similarity),
             self.far.level + nearness * (self.near.level - self.far.level),
             self.far.spare + nearness * (self.near.spare - self.far.spare),

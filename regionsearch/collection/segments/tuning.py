@@ -28,9 +28,9 @@ NEAR = slice(QUESTIONS_OF_A_KIND, 3 * QUESTIONS_OF_A_KIND)
 ROWS = slice(QUESTIONS_OF_A_KIND, 2 * QUESTIONS_OF_A_KIND)
 NEAR_QUANTILE = 0.25
 """Of the near questions' similarities to their best centroids: what is as near as that is a near question."""
-NEAR_HEADROOM, FAR_HEADROOM = 0.1, 0.3
-"""Of the share that may be missed: the aim lies so much above the target. What people ask is like rows and
-middles; the far questions stand for words less closely."""
+FAR_HEADROOM = 0.3
+"""Of the share that may be missed: far questions are aimed so much above the target, since they stand for
+words less closely than rows and middles do for what is like the rows."""
 WORTH_RECALL = 0.01
 """Where the aim is out of reach: what less effort may lose against the most."""
 MORE_EFFORT = 1.5
@@ -78,8 +78,7 @@ class Questions:
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """recall, far_recall: at FEW rows, of near and of far questions, the worse kind of the near ones, as
-    measured with them."""
+    """recall, far_recall: at FEW rows, of near and of far questions, as measured with them."""
 
     reaches: Reaches
     recall: float
@@ -90,15 +89,15 @@ class Tuned:
 class Index:
     """What is tuned.
 
-    ask: places (q, k) that the index finds for the questions (q, d) with a reach each, k, and times the lists
-    that these reach; -1 where there is none. similarities: (q,) of all questions to their best centroids.
-    units: how many lists, or candidates, a question with this number and reach comes to.
+    ask: places (q, k) that the index finds for these questions with these reaches, for k, and times the lists
+    that they reach; -1 where there is none. similarities: (q,) of all questions to their best centroids.
+    units: how many lists, or candidates, the question with this number comes to.
     levels: to choose from, rising. row_cost: of handing on one more row, where 1 is the cost of one unit.
     told_apart: whether near and far questions can be, by their similarities.
     """
 
-    ask: Callable[[slice, Reach, int, float], NDArray[np.int64]]
-    units: Callable[[int, Reach], int]
+    ask: Callable[[slice, Reaches, int, float], NDArray[np.int64]]
+    units: Callable[[int, Reaches], int]
     similarities: NDArray[np.float32]
     levels: Sequence[float]
     row_cost: float
@@ -109,66 +108,66 @@ def tune(questions: Questions, target: float, index: Index) -> Tuned:
     """The level and spare that cost least, for near and for far questions, among those with which they find
     `target` of their right answers and some more; where that is out of reach, the lowest level with which
     they find about as many as with the highest."""
-    near_similarity = float(np.quantile(index.similarities[NEAR], NEAR_QUANTILE))
     far_similarity = float(np.median(index.similarities[FAR]))
-    near, recall = _least(questions, NEAR, Reach(near_similarity), target, index)
-    far, far_recall = _least(questions, FAR, Reach(far_similarity), target, index)
+    near_similarity = float(np.quantile(index.similarities[NEAR], NEAR_QUANTILE))
+    far, far_recall = _least(questions, FAR, Reach(far_similarity), None, target, index)
+    # With what the far ones need: a near question that is farther than most has a share of that.
+    beyond = far if index.told_apart else None
+    near, recall = _least(questions, NEAR, Reach(near_similarity), beyond, target, index)
     if not index.told_apart or near_similarity <= far_similarity:
         level, spare = max(near.level, far.level), max(near.spare, far.spare)
         near, far = replace(near, level=level, spare=spare), replace(far, level=level, spare=spare)
-    growth = max(_growth(questions, NEAR, near, target, index), _growth(questions, FAR, far, target, index))
-    far_lists = float(np.mean([index.units(each, far) for each in range(FAR.start, FAR.stop)]))
-    return Tuned(Reaches(near, far, growth, far_lists), recall, far_recall)
+    reaches = Reaches(near, far)
+    growth = max(_growth(questions, which, reaches, target, index) for which in (NEAR, FAR))
+    far_lists = float(np.mean([index.units(each, reaches) for each in range(FAR.start, FAR.stop)]))
+    return Tuned(replace(reaches, growth=growth, far_lists=far_lists), recall, far_recall)
 
 
-def _least(questions: Questions, which: slice, of: Reach, target: float, index: Index) -> tuple[Reach, float]:
+def _least(
+    questions: Questions, which: slice, of: Reach, far: Reach | None, target: float, index: Index
+) -> tuple[Reach, float]:
+    """The reach, and what is found with it; far: of farther questions, None where it is as this one."""
     truth = questions.truth(FEW)[which]
     best: tuple[Reach, float] | None = None
     least_cost, most_units = math.inf, math.inf
     tried: list[tuple[Reach, float]] = []
     for level in index.levels:
         reach = replace(of, level=level, spare=SPARES[-1])
-        units = float(np.mean([index.units(each, reach) for each in range(which.start, which.stop)]))
+        reaches = Reaches(reach, far or reach)
+        units = float(np.mean([index.units(each, reaches) for each in range(which.start, which.stop)]))
         if units > most_units:
             break
-        found = index.ask(which, reach, round(SPARES[-1] * FEW) + 1, 1.0)
+        found = index.ask(which, reaches, round(SPARES[-1] * FEW) + 1, 1.0)
         # A question that is a row finds itself too; the place that it takes is not counted.
         by_spare = [found_shares(truth, found[:, : round(spare * FEW) + 1]) for spare in SPARES]
-        tried.append((reach, _worst(by_spare[-1])))
+        tried.append((reach, float(by_spare[-1].mean())))
         reached = [place for place, shares in enumerate(by_spare) if _reaches(shares, target)]
         if reached:
             spare = SPARES[reached[0]]
             most_units = min(most_units, MORE_EFFORT * units)
             cost = units + index.row_cost * FEW * spare
             if cost < least_cost:
-                best, least_cost = (replace(reach, spare=spare), _worst(by_spare[reached[0]])), cost
+                best, least_cost = (replace(reach, spare=spare), float(by_spare[reached[0]].mean())), cost
     if best is None:
         # Out of reach whatever the effort: no more of it than brings anything.
         best = next(each for each in tried if each[1] >= tried[-1][1] - WORTH_RECALL)
     return best
 
 
-def _growth(questions: Questions, which: slice, reach: Reach, target: float, index: Index) -> float:
+def _growth(questions: Questions, which: slice, reaches: Reaches, target: float, index: Index) -> float:
     truth = questions.truth(MANY)[which]
+    handed_on = round(MANY * (reaches.near if which == NEAR else reaches.far).spare) + 1
     tried: list[tuple[float, float]] = []
     for growth in GROWTHS:
-        shares = found_shares(truth, index.ask(which, reach, round(MANY * reach.spare) + 1, growth))
+        shares = found_shares(truth, index.ask(which, reaches, handed_on, growth))
         if _reaches(shares, target):
             return growth
-        tried.append((growth, _worst(shares)))
+        tried.append((growth, float(shares.mean())))
     return next(growth for growth, recall in tried if recall >= tried[-1][1] - WORTH_RECALL)
 
 
-def _worst(shares: NDArray[np.float64]) -> float:
-    return float(_by_kind(shares).mean(axis=1).min())
-
-
 def _reaches(shares: NDArray[np.float64], target: float) -> bool:
-    """Each kind does, and all together by the headroom and by one standard error more."""
-    headroom = FAR_HEADROOM if len(shares) == QUESTIONS_OF_A_KIND else NEAR_HEADROOM
+    """By one standard error, and far questions by their headroom too."""
+    headroom = FAR_HEADROOM if len(shares) == QUESTIONS_OF_A_KIND else 0.0
     error = shares.std() / math.sqrt(len(shares))
-    return bool(_worst(shares) >= target and shares.mean() - error >= target + headroom * (1 - target))
-
-
-def _by_kind(shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    return shares.reshape(-1, QUESTIONS_OF_A_KIND)
+    return bool(shares.mean() - error >= target + headroom * (1 - target))

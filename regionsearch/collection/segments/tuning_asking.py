@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from regionsearch.collection.segments.coarse import Lists
 from regionsearch.collection.segments.index_kinds import IndexKind, search_parameters
-from regionsearch.collection.segments.reach import Reach, lists_within, nearest_lists
+from regionsearch.collection.segments.reach import Reaches, lists_within, nearest_lists
 from regionsearch.collection.segments.tuning import LEVELS, Index
 
 RESCORE_SECONDS = 4e-6
@@ -34,12 +34,13 @@ def tuned_index(
     similarities = np.stack([lists.similarities(question) for question in questions])
     rows_per_list = index.ntotal / lists.count
 
-    def units(question: int, reach: Reach) -> int:
-        return lists_within(similarities[question], reach.as_far_as(float(similarities[question].max())))
+    def units(question: int, reaches: Reaches) -> int:
+        of_it = similarities[question]
+        return lists_within(of_it, reaches.of(float(of_it.max())))
 
-    def ask(which: slice, reach: Reach, k: int, growth: float) -> NDArray[np.int64]:
+    def ask(which: slice, reaches: Reaches, k: int, growth: float) -> NDArray[np.int64]:
         counts = [
-            min(lists.count, math.ceil(units(number, reach) * growth))
+            min(lists.count, math.ceil(units(number, reaches) * growth))
             for number in range(which.start, which.stop)
         ]
         step = max(1, int(call_products / (max(counts) * rows_per_list + 1)))
@@ -81,8 +82,8 @@ def _without_lists(
     """Graphs, and indexes of which every row is read."""
     step = max(1, int(call_products / (index.ntotal + 1)))
 
-    def ask(which: slice, reach: Reach, k: int, growth: float) -> NDArray[np.int64]:
-        effort = min(kind.most_effort, math.ceil(reach.level * growth))
+    def ask(which: slice, reaches: Reaches, k: int, growth: float) -> NDArray[np.int64]:
+        effort = min(kind.most_effort, math.ceil(reaches.near.level * growth))
         how = search_parameters(index, effort, None)
         found = []
         for first in range(which.start, which.stop, step):
@@ -92,7 +93,7 @@ def _without_lists(
 
     return Index(
         ask,
-        lambda question, reach: math.ceil(reach.level),
+        lambda question, reaches: math.ceil(reaches.near.level),
         np.zeros(len(questions), np.float32),
         _candidates(kind.most_effort),
         1.0,

@@ -64,7 +64,8 @@ def test_reaches_come_back_from_what_is_stored_of_them() -> None:
 def test_the_best_list_is_always_probed_and_all_within_reach_are(
     similarities: NDArray[np.float32], level: float, typical: float
 ) -> None:
-    reach = Reach(typical, level).as_far_as(float(similarities.max()))
+    same = Reach(typical, level)
+    reach = Reaches(same, same).of(float(similarities.max()))
     count = lists_within(similarities, reach)
     probed = nearest_lists(similarities, count)
     assert len(set(probed.tolist())) == count >= 1
