@@ -17,7 +17,7 @@ import logging
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from regionsearch.collection.environment import Environment
 from regionsearch.collection.index import MAX_IMAGE_NUMBER
@@ -64,8 +64,7 @@ class Counters:
         return Counters(*_COUNTERS.unpack(value))
 
 
-@dataclass(frozen=True, slots=True)
-class IdRow:
+class IdRow(NamedTuple):
     """What `ids` knows of an image: enough to list it without reading its record."""
 
     number: int
@@ -341,7 +340,7 @@ class CollectionRows:
         value = with_payload(old, key, payload, row.version + 1, updated)
         counters = replace(counters, stored_bytes=counters.stored_bytes + len(value) - len(old))
         transaction.put(key, value, db=self._records)
-        row = replace(row, version=row.version + 1, updated=updated)
+        row = row._replace(version=row.version + 1, updated=updated)
         id_key = self._prefix + image_id.encode()
         transaction.put(id_key, seal_value("ids", id_key, row.pack()), db=self._ids)
         return row, counters

@@ -6,7 +6,7 @@ import json
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -123,8 +123,7 @@ def with_payload(value: Buffer, key: bytes, payload: bytes, version: int, update
     header = verify(value, key)
     start = header.id_start + header.id_bytes + header.labels_bytes
     body = b"".join([value[HEADER_BYTES:start], payload, value[start + header.payload_bytes :]])
-    header = replace(
-        header,
+    header = header._replace(
         body_checksum=zlib.crc32(body),
         version=version,
         updated=updated,

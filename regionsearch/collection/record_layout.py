@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -50,8 +49,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Buffer = bytes | memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """body_checksum: crc32 of all bytes after the header. updated: microseconds since 1970, UTC.
     The rest counts bytes, runs, entities or dimensions."""
 

@@ -160,7 +160,7 @@ def test_damaged_labels_are_noticed_when_they_are_asked_for(stored: bytes) -> No
     header, body = encoded(record(np.random.default_rng(0), "image", entities=3))
     at = header.id_start + header.id_bytes - 112
     body = body[:at] + stored + body[at + header.labels_bytes :]
-    value = replace(header, labels_bytes=len(stored)).pack(KEY) + body
+    value = header._replace(labels_bytes=len(stored)).pack(KEY) + body
     assert candidate_parts(value, KEY).labels is None
     with pytest.raises(DataLoss, match="labels"):
         candidate_parts(value, KEY, labels=True)
