@@ -29,6 +29,20 @@ def at_field(path: str) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def at_record(place: int, image_id: object) -> Iterator[None]:
+    """Errors raised inside are about the record at this place of a request: their field says so, and, for
+    people, their message names its image."""
+    try:
+        with at_field(f"records[{place}]"):
+            yield
+    except InvalidRequest as error:
+        if not error.message.startswith("image "):
+            error.message = f"image {image_id!r:.600}: {error.message}"
+            error.args = (error.message,)
+        raise
+
+
 def box_to_message(box: Box) -> pb.Box:
     return pb.Box(x0=box.x0, y0=box.y0, x1=box.x1, y1=box.y1)
 

@@ -15,7 +15,7 @@ from regionsearch.client.requests import payload_json
 from regionsearch.client.stored_answers import Durability
 from regionsearch.client.write_terms import durability_of, key_of, version_of
 from regionsearch.errors import InvalidRecord
-from regionsearch.protobuf_shapes import at_field, masks_to_messages
+from regionsearch.protobuf_shapes import at_field, at_record, masks_to_messages
 from regionsearch.regions import Mask
 from regionsearch.v1 import images_pb2, types_pb2
 
@@ -88,7 +88,7 @@ def record_messages(
         )
 
     for place, record in enumerate(records):
-        with at_field(f"records[{place}]"):
+        with at_record(place, record.image_id):
             upload = record_message(record)
         size = max(upload.ByteSize(), _runs_of_boxes(upload))
         if batch and (len(batch) == BATCH_RECORDS or held + size > most_bytes):

@@ -228,6 +228,8 @@ def upload_stream(
 
 def payload_json(payload: Mapping[str, Any]) -> str:
     """Raises InvalidRecord for what JSON cannot say."""
+    if not isinstance(payload, Mapping):
+        raise InvalidRecord(f"the payload is a {type(payload).__name__}, not a mapping", field="payload_json")
     try:
         text = json.dumps(dict(payload), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         text.encode()

@@ -11,7 +11,7 @@ import numpy as np
 from regionsearch.collection import Collection, ImageRecord
 from regionsearch.errors import InvalidRecord, InvalidRequest, RegionSearchError
 from regionsearch.models.precomputed import KIND as PRECOMPUTED
-from regionsearch.protobuf_shapes import at_field
+from regionsearch.protobuf_shapes import at_field, at_record
 from regionsearch.serving.backend import Backend
 from regionsearch.serving.calls import check_alive
 from regionsearch.serving.record_uploads import RECORDS_AT_ONCE, Received, conditions_of, received
@@ -127,7 +127,7 @@ def _records_of(
 
     for number, upload in enumerate(request.records):
         check_alive(context)
-        with at_field(f"records[{number}]"):
+        with at_record(number, upload.image_id):
             each = received(upload, collection.spec, backend.limits, embeds=embeds)
             runs += each.runs
             if runs > RUNS_AT_ONCE:

@@ -56,6 +56,20 @@ def test_a_message_has_a_bounded_number_of_records() -> None:
     assert {(message.collection, message.idempotency_key) for message in messages} == {("c", "")}
 
 
+def test_a_record_that_cannot_be_sent_is_named_by_its_image_and_its_place() -> None:
+    records = [record(0), Record("2024/a.jpg", np.ones(4), 10, 10, boxes=[[1, 2, 3]])]
+    with pytest.raises(InvalidRecord) as caught:
+        list(record_messages("c", records, "", "synced", repeat_name=True))
+    assert str(caught.value) == "image '2024/a.jpg': boxes have shape (1, 3); they are (n, 4)"
+    assert caught.value.field == "records[1].boxes"
+
+
+@pytest.mark.parametrize("payload", [[1], "year", 3])
+def test_a_payload_that_is_no_mapping_is_called_what_it_is(payload: Any) -> None:
+    with pytest.raises(InvalidRecord, match=f"the payload is a {type(payload).__name__}, not a mapping"):
+        record_message(Record("a", np.ones(4), 10, 10, payload=payload))
+
+
 def test_arrays_and_masks_of_the_library_say_the_same() -> None:
     array = np.zeros((10, 12), np.bool_)
     array[2:5, 3:9] = True

@@ -200,6 +200,16 @@ def test_many_records_travel_in_messages_that_are_stored_each_by_itself(service:
     assert service.client.get_collection(space).images == 600
 
 
+def test_what_is_wrong_with_a_record_is_said_with_the_name_of_its_image(service: Service, space: str) -> None:
+    for said, column in (
+        ({"boxes": [[0, 0, 500, 20], [0, 0, 10, 10]]}, "entities.boxes"),
+        ({"vectors": np.full((3, DIMENSION), np.nan, np.float32)}, "vectors"),
+    ):
+        with pytest.raises(InvalidRequest, match=r"^image 'r002': ") as caught:
+            service.client.upsert_records(space, [record(1), record(2, **said)])
+        assert caught.value.field == f"records[1].{column}"
+
+
 def test_a_stream_ends_with_the_first_message_that_is_refused(service: Service, space: str) -> None:
     records = [record(seed) for seed in range(600)]
     records[300] = record(300, vectors=unit(3, 1) * 2)
