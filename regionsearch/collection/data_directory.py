@@ -186,7 +186,7 @@ class DataDirectory:
                 named = ", ".join(f"'{alias}'" for alias in leading)
                 raise FailedPrecondition(
                     f"collection '{name}' has the alias {named}: switch or delete it first, or say that it "
-                    "is to be deleted too"
+                    "is to be deleted too (`--aliases` on the command line)"
                 )
             for alias in leading:
                 remove_alias(self._environment, transaction, alias)

@@ -205,6 +205,9 @@ class CollectionServicer(collections_pb2_grpc.CollectionServiceServicer):
             _new_name(request.collection, "collection")
         with self._shelf.unnamed():
             name = request.collection or snapshots.describe(place).collection
+        # Now, while somebody waits. What takes the name before its turn comes is met again then.
+        with blaming("collection"):
+            snapshots.check_name(self._backend.directory, name, replace=request.replace)
 
         def work(steps: Steps) -> Outcome:
             with self._shelf.unnamed():

@@ -62,8 +62,7 @@ def restore(
     with opened(Path(source)) as (snapshot, manifest):
         spec = dataclasses.replace(manifest.spec, name=name or manifest.spec.name)
         check_spec(spec)
-        with directory.environment.transaction() as transaction:
-            _replaced(directory, transaction, spec.name, replace=replace)
+        check_name(directory, spec.name, replace=replace)
         going = Going(2 * sum(entry.size for entry in manifest.files), progress, check)
         reached("restore: unpacked")
         require_sound(snapshot, manifest, going)
@@ -89,6 +88,12 @@ def restore(
     return directory.collection(spec.name)
 
 
+def check_name(directory: DataDirectory, name: str, *, replace: bool) -> None:
+    """Raises CollectionExists when nothing could be restored under this name as things are now."""
+    with directory.environment.transaction() as transaction:
+        _replaced(directory, transaction, name, replace=replace)
+
+
 def _replaced(directory: DataDirectory, transaction: Any, name: str, *, replace: bool) -> int | None:
     """The number of the collection that has the name now. Raises CollectionExists unless it may give way."""
     stored = stored_spec(directory.environment, transaction, name)
@@ -102,7 +107,8 @@ def _replaced(directory: DataDirectory, transaction: Any, name: str, *, replace:
         return None
     if not replace:
         raise CollectionExists(
-            f"collection '{name}' exists already: give another name, or say that it is to be replaced"
+            f"collection '{name}' exists already: give another name, or say that it is to be replaced "
+            "(`--replace` on the command line)"
         )
     return spec_from_json(stored)[1]
 
