@@ -169,7 +169,11 @@ def _drop(arguments: argparse.Namespace) -> int:
 
 def _delete(arguments: argparse.Namespace) -> int:
     if bool(arguments.id) == bool(arguments.where.strip()):
-        raise InvalidRequest("say which images: --id ID, or --where FILTER", field="id")
+        raise InvalidRequest(
+            "say which images: --id ID, or --where FILTER, which cannot be blank here (to delete all: "
+            "collection drop)",
+            field="id",
+        )
     with long_work("deleting") as told, administered(arguments, writes=True) as administration:
         if arguments.id:
             answer = administration.delete(arguments.name, arguments.id)

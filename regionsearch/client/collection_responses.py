@@ -61,7 +61,7 @@ def collection_stats(message: collections_pb2.CollectionStats) -> CollectionStat
         entities=message.entities,
         embedder=_fingerprint(message.embedder),
         segmenter=_fingerprint(message.segmenter),
-        bytes=dict(message.bytes),
+        bytes=dict(sorted(message.bytes.items())),
         fresh_rows=message.fresh_rows,
         deleted_rows=message.deleted_rows,
         segments=tuple(map(_segment, message.segments)),
