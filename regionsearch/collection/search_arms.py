@@ -23,6 +23,7 @@ from regionsearch.collection.segments.fresh_rows import FreshPart, FreshRows
 from regionsearch.collection.segments.manifest import Manifest, SegmentRow
 from regionsearch.collection.segments.opening import IndexedPart
 from regionsearch.collection.segments.record_vectors import RecordVectors
+from regionsearch.collection.segments.scanned_part import ScannedPart
 from regionsearch.collection.segments.segment import SegmentPart
 from regionsearch.collection.segments.segment_files import SegmentFiles
 from regionsearch.collection.segments.view import Allowed, Arm, View
@@ -287,6 +288,12 @@ class SearchArms:
         if failure:
             warnings.append(f"index segments could not be kept up, which is tried again: {failure}")
         state = self._state
+        for part in () if state is None else state.segments:
+            if isinstance(part, ScannedPart) and part.row.number > NOT_LISTED:
+                warnings.append(
+                    f"index segment {part.row.number} is damaged, and searched in its records until it is "
+                    "built again (which a process that writes does by itself)"
+                )
         if state is not None and state.damaged:
             many = "1 image is" if len(state.damaged) == 1 else f"{len(state.damaged):,} images are"
             warnings.append(

@@ -125,7 +125,8 @@ class CollectionWrites:
             fields = self._fields.write(transaction, added=[(row.number, now)])
             generation = self._rows.commit_counters(transaction, counters)
             self.changed_payloads.remember(row.number, generation)
-            self._environment.keep_room(transaction, len(self._rows.record(transaction, row.number) or b""), 1)
+            written = self._rows.record(transaction, row.number) or b""
+            self._environment.keep_room(transaction, len(written), 1)
             change = Change(generation, fields=fields)
             return [row.number, row.version, False], lambda: self._arms.publish(change)
 

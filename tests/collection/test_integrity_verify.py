@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -212,20 +213,42 @@ def test_counters_ids_and_columns_that_disagree_with_the_records_are_noticed(sto
     assert told(store) == before
 
 
-def test_missing_and_damaged_files_of_segments_are_named_and_removed(store: Path) -> None:
+def flip_in_the_middle(file: Path) -> None:
+    flip(file, file.stat().st_size // 2)
+
+
+@pytest.mark.parametrize(
+    "damaging",
+    [
+        flip_in_the_middle,
+        Path.unlink,
+        lambda file: file.write_bytes(b""),
+        lambda file: shutil.rmtree(file.parent),
+    ],
+)
+def test_missing_and_damaged_files_of_segments_are_named_and_built_again(
+    store: Path, damaging: Callable[[Path], object]
+) -> None:
     before = told(store)
-    files = sorted((store / "segments").rglob("*.faiss"))
-    flip(files[0], files[0].stat().st_size // 2)
+    damaging(min((store / "segments").rglob("*.faiss")))
     (store / "segments" / "1" / "77").mkdir()
     (store / "segments" / "99").mkdir()
     report = verify(store)
     assert kinds(report) == {"repair"}
     assert len(report.problems) == 3
-    repair(store)
+    with DataDirectory(store, "read") as directory:
+        (warning,) = directory.collection("photos").stats.warnings
+    assert "index segment" in warning
+    assert "damaged" in warning
+    mended = repair(store)
+    assert mended.ok
+    assert len(mended.mended) == 3
+    assert "None" not in str(mended.mended[0])
     assert not (store / "segments" / "99").exists()
-    with DataDirectory(store, "write", upkeep=BY_HAND) as directory:
-        directory.collection("photos").compact()
     assert verify(store).problems == ()
+    assert repair(store).mended == ()
+    with DataDirectory(store, "read") as directory:
+        assert directory.collection("photos").stats.warnings == ()
     after = told(store)
     assert {what: after[what] for what in before if "payload" in what} == {
         what: before[what] for what in before if "payload" in what

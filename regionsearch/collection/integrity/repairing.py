@@ -12,6 +12,7 @@ from typing import Any
 import lmdb
 
 from regionsearch.collection.catalog import PER_COLLECTION, CollectionRows
+from regionsearch.collection.data_directory import DataDirectory
 from regionsearch.collection.directory_layout import (
     CATALOG,
     DATA,
@@ -38,6 +39,7 @@ from regionsearch.collection.integrity.verification import (
 from regionsearch.collection.records import IndexedField
 from regionsearch.collection.row_seals import is_sealed, seal_value
 from regionsearch.collection.segment_folders import segment_folder
+from regionsearch.collection.segments.upkeep_settings import UpkeepSettings
 from regionsearch.collection.spec_rows import spec_from_json, stored_names, stored_spec
 from regionsearch.collection.writer_lock import WriterLock
 from regionsearch.errors import DataLoss
@@ -86,7 +88,10 @@ def repair(
         found += _mend_catalog(path, environment, examined, drop_damaged, stop_when)
     finally:
         close_directory(path, environment, held)
-    after = verify(path, progress=lambda done: report(0.5 + done / 2), check=check)
+    after = verify(path, progress=lambda done: report(0.5 + done / 4), check=check)
+    if _rebuild_segments(path, after, check):
+        after = verify(path, progress=lambda done: report(0.75 + done / 4), check=check)
+    report(1.0)
     mended = tuple(problem for problem in dict.fromkeys(found) if problem not in after.problems)
     return VerifyReport(after.problems, after.images, after.fill, mended)
 
@@ -243,9 +248,23 @@ def _rebuild_fields(
             left = field_rows.advance(transaction)[0] is not None
 
 
+def _rebuild_segments(path: Path, report: VerifyReport, check: Callable[[], None] | None) -> bool:
+    """Builds the index segments whose files are not there from their records. Returns whether there were any
+    that could be."""
+    if any(problem.stops for problem in report.problems):
+        return False
+    places = [problem.where for problem in report.problems if problem.where.startswith("index segment")]
+    if not places:
+        return False
+    with DataDirectory(path, "write", upkeep=UpkeepSettings(background=False)) as directory:
+        for name in directory.collection_names():
+            if any(place.endswith(f"of collection '{name}'") for place in places):
+                directory.collection(name).compact(merge=False, check=check)
+    return True
+
+
 def _remove_segment_files(path: Path, derived: DerivedChecks) -> None:
-    """Of segments that are not as their records say, which are built again from those when they are opened,
-    and of none."""
+    """Of segments that are not as their records say, which are built again from those, and of none."""
     for number, segment in derived.bad_segments:
         shutil.rmtree(segment_folder(path, number) / str(segment), ignore_errors=True)
     for leftover in derived.leftovers:
