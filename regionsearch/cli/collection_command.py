@@ -8,6 +8,7 @@ from typing import Any
 
 from regionsearch.cli.administration import (
     FAVOURS,
+    Administration,
     add_place_options,
     administered,
     field_kind,
@@ -48,6 +49,14 @@ def add_to(commands: Any) -> None:
     _add_wishes(create)
     update = _add(below, "update", _update, "change indexed fields, and what the index should be good at")
     _add_wishes(update)
+    update.add_argument(
+        "--add-field",
+        action="append",
+        default=[],
+        type=field_kind,
+        metavar="PATH=KIND",
+        help="a field that is indexed beside those that are; can be repeated",
+    )
     update.add_argument("--no-fields", action="store_true", help="no field is indexed from then on")
     drop = _add(below, "drop", _drop, "delete a collection with all its images")
     drop.add_argument("--aliases", action="store_true", help="delete the aliases that lead to it as well")
@@ -130,18 +139,25 @@ def _create(arguments: argparse.Namespace) -> int:
 
 
 def _update(arguments: argparse.Namespace) -> int:
-    if arguments.field and arguments.no_fields:
-        raise InvalidRequest("--field and --no-fields contradict each other", field="field")
+    if bool(arguments.field) + bool(arguments.add_field) + arguments.no_fields > 1:
+        raise InvalidRequest("--field, --add-field and --no-fields contradict one another", field="field")
     changes: Mapping[str, Any] = {
         "fields": arguments.field if arguments.field or arguments.no_fields else None,
         "recall_target": arguments.recall_target,
         "favour": arguments.favour,
     }
-    if all(value is None for value in changes.values()):
+    if all(value is None for value in changes.values()) and not arguments.add_field:
         raise InvalidRequest(
-            "nothing is to be changed: say --field, --no-fields, --recall-target or --favour"
+            "nothing is to be changed: say --field, --add-field, --no-fields, --recall-target or --favour"
         )
-    return _long(arguments, "indexing fields", lambda who, *rest: who.update(arguments.name, changes, *rest))
+
+    def update(who: Administration, *told: Any) -> dict[str, Any]:
+        if not arguments.add_field:
+            return who.update(arguments.name, changes, *told)
+        fields = {**who.stats(arguments.name)["indexed_fields"], **dict(arguments.add_field)}
+        return who.update(arguments.name, {**changes, "fields": list(fields.items())}, *told)
+
+    return _long(arguments, "indexing fields", update)
 
 
 def _seal(arguments: argparse.Namespace) -> int:

@@ -87,6 +87,9 @@ def test_fields_and_wishes_of_a_collection_are_changed(
     )
     assert changed["indexed_fields"] == {"year": "number", "place": "string"}
     assert (changed["recall_target"], changed["favour"]) == (0.9, "memory")
+    added = answer(capsys, *words, "--add-field", "month=number", "--add-field", "place=boolean")
+    assert added["indexed_fields"] == {"year": "number", "place": "boolean", "month": "number"}
+    assert "contradict" in refused(capsys, *words, "--field", "a=number", "--add-field", "b=number")
     assert answer(capsys, *words, "--no-fields")["indexed_fields"] == {}
     assert "nothing is to be changed" in refused(capsys, *words)
     assert "contradict" in refused(capsys, *words, "--no-fields", "--field", "a=number")
