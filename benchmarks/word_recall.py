@@ -53,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 handed_on.append(len(places))
             print(
                 f"{name:<16} recall {np.mean(found):.4f}  processor time p50 "
-                f"{np.median(worked) * 1000:.3f} ms  handed on {np.mean(handed_on):.0f}  {built.bytes / len(rows):.0f} bytes a row"
+                f"{np.median(worked) * 1000:.3f} ms  handed on {np.mean(handed_on):.0f}  "
+                f"{built.bytes / len(rows):.0f} bytes a row"
             )
 
 
