@@ -13,6 +13,7 @@ from regionsearch.cli.long_work import Check, Progress
 from regionsearch.collection import Collection, DataDirectory, snapshots
 from regionsearch.collection.purging import purge
 from regionsearch.collection.records import CollectionSpec, IndexedField, IndexWish, PixelsKept
+from regionsearch.errors import DataDirectoryInUse
 
 
 @contextmanager
@@ -20,7 +21,12 @@ def opened(path: Path, *, writes: bool, makes: bool) -> Iterator[LocalAdministra
     if writes and not makes and not (path / "regionsearch.json").exists():
         # Opening it for writing would make one where a name was mistyped.
         DataDirectory(path, "read").close()
-    with DataDirectory(path, "write" if writes else "read") as directory:
+    try:
+        directory = DataDirectory(path, "write" if writes else "read")
+    except DataDirectoryInUse as error:
+        error.message += "; if that is a server, it takes this command with --address instead of --data"
+        raise
+    with directory:
         yield LocalAdministration(directory)
 
 

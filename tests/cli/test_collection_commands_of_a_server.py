@@ -134,5 +134,7 @@ def test_writing_to_the_directory_of_a_server_is_refused_naming_it(
 ) -> None:
     data = str(served[1].path)
     assert main(["alias", "set", "a", "b", "--data", data]) == 1
-    assert "is in use by pid" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "is in use by pid" in said
+    assert "with --address" in said
     assert main(["collection", "list", "--data", data]) == 0
