@@ -333,7 +333,6 @@ def test_an_unknown_collection_is_refused_with_those_that_exist(
         ["--text", "red", "--limit", "many"],
         ["--text", "red", "--weight", "entity"],
         ["--image", "x.png", "--image-id", "y"],
-        ["--text", "red", "--where", "payload.x > 1"],
         ["--tex", "red"],
     ],
 )
