@@ -3,7 +3,7 @@
 Each index is tuned on its own rows, when it is built: how vectors lie differs from collection to collection
 and from segment to segment, and a table would be right for none. Three kinds of questions are asked: rows
 (without themselves), the middle between two rows, and vectors far from any row, since what is asked in words
-lies there. The first two decide for near questions, the third for far ones.
+lies there. The first decide for near questions, with an eye on the second, the third for far ones.
 """
 
 from __future__ import annotations
@@ -19,18 +19,21 @@ from regionsearch.collection.segments.building_centroids import unit_rows
 from regionsearch.collection.segments.reach import EVERYTHING, FEW, MANY, Reach, Reaches
 from regionsearch.collection.segments.tuning_answers import BestRows, found_shares
 
-QUESTIONS_OF_A_KIND = 32
+FAR_QUESTIONS, ROW_QUESTIONS, MIDDLE_QUESTIONS = 32, 128, 32
 FAR_COSINE = 0.25
 """Of a far question to the middle between two rows that it was moved from, in a random direction. Phrases
 need as much as these do in the compact models' space (docs/vector-index.md)."""
-FAR = slice(0, QUESTIONS_OF_A_KIND)
-NEAR = slice(QUESTIONS_OF_A_KIND, 3 * QUESTIONS_OF_A_KIND)
-ROWS = slice(QUESTIONS_OF_A_KIND, 2 * QUESTIONS_OF_A_KIND)
+FAR = slice(0, FAR_QUESTIONS)
+ROWS = slice(FAR_QUESTIONS, FAR_QUESTIONS + ROW_QUESTIONS)
+NEAR = slice(FAR_QUESTIONS, FAR_QUESTIONS + ROW_QUESTIONS + MIDDLE_QUESTIONS)
 NEAR_QUANTILE = 0.25
 """Of the near questions' similarities to their best centroids: what is as near as that is a near question."""
 FAR_HEADROOM = 0.3
 """Of the share that may be missed: far questions are aimed so much above the target, since they stand for
-words less closely than rows and middles do for what is like the rows."""
+words less closely than rows do for what is like rows."""
+MIDDLES_MISS = 2.0
+"""Times the share that rows may miss: questions of the rows' own kind are like rows, and half as much work
+finds as much of them as of middles, where clusters overlap."""
 WORTH_RECALL = 0.01
 """Where the aim is out of reach: what less effort may lose against the most."""
 MORE_EFFORT = 1.5
@@ -44,8 +47,8 @@ GROWTHS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0)
 
 @dataclass(frozen=True, eq=False)
 class Questions:
-    """best: of QUESTIONS_OF_A_KIND questions of each kind in turn, at FAR, at ROWS and the middles, the MANY
-    best rows and one more."""
+    """best: of all questions, the far ones, then at NEAR the rows and the middles, the MANY best rows and one
+    more."""
 
     best: BestRows
 
@@ -53,11 +56,16 @@ class Questions:
     def from_sample(sample: NDArray[np.float32]) -> Questions:
         """sample: (n, d) rows of the index, n at least 1."""
         random = np.random.default_rng(1)
-        drawn = [sample[random.integers(0, len(sample), QUESTIONS_OF_A_KIND)] for _ in range(5)]
-        away = unit_rows(random.standard_normal(drawn[0].shape, np.float32))
-        moved = FAR_COSINE * unit_rows(drawn[3] + drawn[4])
+
+        def drawn(count: int) -> NDArray[np.float32]:
+            chosen: NDArray[np.float32] = sample[random.integers(0, len(sample), count)]
+            return chosen
+
+        away = unit_rows(random.standard_normal((FAR_QUESTIONS, sample.shape[1]), np.float32))
+        moved = FAR_COSINE * unit_rows(drawn(FAR_QUESTIONS) + drawn(FAR_QUESTIONS))
         far = moved + np.float32(math.sqrt(1 - FAR_COSINE**2)) * away
-        vectors = np.concatenate([unit_rows(far), drawn[0], unit_rows(drawn[1] + drawn[2])])
+        middles = drawn(MIDDLE_QUESTIONS) + drawn(MIDDLE_QUESTIONS)
+        vectors = np.concatenate([unit_rows(far), drawn(ROW_QUESTIONS), unit_rows(middles)])
         return Questions(BestRows.of(vectors, MANY + 1))
 
     @property
@@ -167,7 +175,12 @@ def _growth(questions: Questions, which: slice, reaches: Reaches, target: float,
 
 
 def _reaches(shares: NDArray[np.float64], target: float) -> bool:
-    """By one standard error, and far questions by their headroom too."""
-    headroom = FAR_HEADROOM if len(shares) == QUESTIONS_OF_A_KIND else 0.0
-    error = shares.std() / math.sqrt(len(shares))
-    return bool(shares.mean() - error >= target + headroom * (1 - target))
+    """Far questions and rows by one standard error, far ones by their headroom too."""
+    if len(shares) == FAR_QUESTIONS:
+        return _surely(shares, target + FAR_HEADROOM * (1 - target))
+    rows, middles = shares[:ROW_QUESTIONS], shares[ROW_QUESTIONS:]
+    return _surely(rows, target) and float(middles.mean()) >= 1 - MIDDLES_MISS * (1 - target)
+
+
+def _surely(shares: NDArray[np.float64], target: float) -> bool:
+    return bool(shares.mean() - shares.std() / math.sqrt(len(shares)) >= target)
