@@ -13,9 +13,14 @@ if TYPE_CHECKING:
 
 _MENDED_BY = {
     "repair": "`--repair` mends it",
-    "drop": "`--repair --drop-damaged` takes it out",
+    "drop": "indexing the photo again mends it, `--repair --drop-damaged` takes it out",
     "restore": "only a snapshot brings it back",
 }
+_BLOCKED = (
+    "`--repair` mends nothing here, because of what is marked with !: writing could destroy more. "
+    "Collections that do not use the damaged pages can still be taken out of here: `snapshot create` each of "
+    "them, and `snapshot restore` it into a fresh directory (docs/storage.md, Rescue)"
+)
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -72,19 +77,36 @@ def as_json(report: VerifyReport) -> dict[str, Any]:
         "ok": report.ok,
         "problems": [_problem_json(problem) for problem in report.problems],
         "mended": [_problem_json(problem) for problem in report.mended],
+        "dropped": [
+            _problem_json(problem) | {"image_id": problem.image_id}
+            for problem in report.mended
+            if problem.repair == "drop"
+        ],
+        "blocked": report.blocked,
         "images": report.images,
         "fill": report.fill,
     }
 
 
 def as_text(report: VerifyReport) -> str:
-    lines = [f"mended: {problem}" for problem in report.mended]
-    lines += [f"{problem}; {_MENDED_BY[problem.repair]}" for problem in report.problems]
+    lines = [f"{_done_with(problem)}: {problem}" for problem in report.mended]
+    if report.blocked:
+        lines.append(_BLOCKED)
+    for problem in sorted(report.problems, key=lambda problem: not problem.blocks):
+        remedy = "stays while that lasts" if report.blocked else _MENDED_BY[problem.repair]
+        if problem.blocks:
+            lines.append(f"! {problem}; {_MENDED_BY[problem.repair]}")
+        else:
+            lines.append(f"{problem}; {remedy}")
     count = len(report.problems)
     lines.append(
         f"{report.images:,} images, all whole" if report.ok else f"{count} problem{'s' if count > 1 else ''}"
     )
     return "\n".join(lines)
+
+
+def _done_with(problem: Problem) -> str:
+    return "dropped" if problem.repair == "drop" else "mended"
 
 
 def _problem_json(problem: Problem) -> dict[str, Any]:

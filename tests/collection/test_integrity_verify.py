@@ -18,7 +18,8 @@ import pytest
 from damaged_stores import BY_HAND, answers, copy_of, damage_row, flip, live_rows, make_store, offset
 from stored_images import record, spec
 
-from regionsearch.collection import DataDirectory
+from regionsearch.cli.verify_command import as_text
+from regionsearch.collection import DataDirectory, snapshots
 from regionsearch.collection.catalog import CollectionRows, mark_dropped
 from regionsearch.collection.integrity import VerifyReport, derived_checks, examination, repair, verify
 from regionsearch.collection.integrity.clean_stop import CLEAN_STOP
@@ -131,21 +132,58 @@ def test_a_damaged_background_or_alias_is_taken_out(store: Path) -> None:
         assert directory.collection("photos").background() is None
 
 
+def id_of(store: Path, number: int) -> str:
+    with DataDirectory(store, "read") as directory, directory.environment.transaction() as transaction:
+        rows = CollectionRows(directory.environment, "photos", directory.collection("photos").number)
+        return next(each for each, row in rows.id_rows(transaction, "", "") if row.number == number)
+
+
 @pytest.mark.parametrize(("database", "lost"), [("records", 1), ("pixels", 0)])
 def test_what_cannot_be_rebuilt_is_dropped_only_when_asked(store: Path, database: str, lost: int) -> None:
     key = damage_row(store, database, which=4, at=130 if database == "records" else 3)
     number = struct.unpack(">Q", key[4:])[0]
     report = verify(store)
     assert [problem.repair for problem in report.problems] == ["drop"]
-    assert f"image number {number} of collection 'photos'" in report.problems[0].where
+    image_id = report.problems[0].image_id
+    assert f"image '{image_id}' (number {number}) of collection 'photos'" in report.problems[0].where
+    assert image_id == id_of(store, number)
     assert repair(store).problems == report.problems
     before = len([key for key in live_rows((store / "catalog" / "data.mdb").read_bytes()) if key[0] == "ids"])
     after = repair(store, drop_damaged=True)
     assert after.problems == ()
     assert set(after.mended) >= set(report.problems)
+    assert [problem.image_id for problem in after.mended if problem.repair == "drop"] == [image_id]
+    assert f"dropped: {report.problems[0]}" in as_text(after)
     rows = live_rows((store / "catalog" / "data.mdb").read_bytes())
     assert len([key for key in rows if key[0] == "ids"]) == before - lost
     assert (database, key) not in rows
+
+
+def test_an_image_whose_id_is_damaged_too_is_named_by_its_number(store: Path) -> None:
+    key = damage_row(store, "records", which=4, at=130)
+    rows = live_rows((store / "catalog" / "data.mdb").read_bytes())
+    ids = sorted(each for database, each in rows if database == "ids")
+    number = struct.unpack(">Q", key[4:])[0]
+    damage_row(store, "ids", which=ids.index(key[:4] + id_of(store, number).encode()))
+    (problem,) = [each for each in verify(store).problems if each.repair == "drop"]
+    assert problem.where == f"image number {number} of collection 'photos', whose id cannot be read"
+    assert "indexing the photo again mends it" in as_text(verify(store))
+
+
+def test_what_keeps_everything_from_being_mended_is_said_first_and_nothing_is_promised(store: Path) -> None:
+    damage_row(store, "records", which=4, at=130)
+    damage_row(store, "hashes")
+    damage_row(store, "collections")
+    for report in (verify(store), repair(store, drop_damaged=True)):
+        assert report.blocked
+        first, stopping, *others = as_text(report).splitlines()
+        assert "mends nothing here" in first
+        assert "snapshot create" in first
+        assert stopping.startswith("! 'collections'")
+        assert stopping.endswith("only a snapshot brings it back")
+        assert len(others) >= 3
+        assert all(line.endswith("stays while that lasts") for line in others[:-1])
+        assert "mends it" not in "".join(others)
 
 
 def test_a_damaged_name_of_a_collection_is_left_for_a_snapshot(store: Path) -> None:
@@ -350,7 +388,7 @@ def test_an_image_that_was_left_out_of_a_segment_for_its_damage_is_no_fault_of_t
         collection.seal()
         assert "1 image is left out of searches" in collection.stats.warnings[0]
     (problem,) = verify(path).problems
-    assert (problem.where, problem.repair) == ("image number 3 of collection 'photos'", "drop")
+    assert (problem.where, problem.repair) == ("image '2' (number 3) of collection 'photos'", "drop")
     assert repair(path).mended == ()
 
 
@@ -381,3 +419,26 @@ def test_segments_that_are_merged_all_the_time_beside_it_are_not_called_damaged(
         derived.run(lambda _: None, lambda: None)
         assert len(merges) > 1
         assert derived.problems == []
+
+
+def test_collections_beside_a_damaged_page_are_rescued_by_snapshots(store: Path, tmp_path: Path) -> None:
+    """As docs/storage.md says it."""
+    before = told(store)
+    data = store / "catalog" / "data.mdb"
+    places = live_rows(data.read_bytes())
+    at = min(start for (database, key), (start, _) in places.items() if (database, key[3]) == ("records", 1))
+    with data.open("r+b") as file:
+        file.seek(at // 4096 * 4096 + 10)
+        file.write(b"\xff\xff")  # what kind of page it is
+    assert verify(store).blocked
+    assert repair(store, drop_damaged=True).mended == ()
+    saved, fresh = tmp_path / "plain.tar", tmp_path / "fresh"
+    with DataDirectory(store, "read") as directory:
+        snapshots.create(directory, "plain", saved)
+    with DataDirectory(fresh, "write") as directory:
+        snapshots.restore(directory, saved)
+    assert verify(fresh).ok
+    with DataDirectory(fresh, "read") as directory:
+        kept = list(directory.collection("plain").image_ids())
+    assert kept == [f"p{number}" for number in range(8)]
+    assert before["plain"][0] == len(kept)

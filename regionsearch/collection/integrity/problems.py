@@ -15,7 +15,8 @@ class Problem:
 
     repair: `repair` mends it (`regionsearch verify --repair`); `drop`: mended by taking the image out, and
     only when that is asked for (`--drop-damaged`); `restore`: only a snapshot brings it back.
-    stops: the directory cannot be opened like this.
+    stops: the directory cannot be opened like this. image_id: of the image that it is about, where one is and
+    its id can be read.
     """
 
     what: str
@@ -23,6 +24,12 @@ class Problem:
     costs: str
     repair: Repair
     stops: bool = False
+    image_id: str = ""
+
+    @property
+    def blocks(self) -> bool:
+        """Whether nothing of the directory can be mended while this lasts."""
+        return self.stops and self.repair != "repair"
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what} ({self.costs})"

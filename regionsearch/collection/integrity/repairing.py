@@ -27,6 +27,7 @@ from regionsearch.collection.fields.field_rows import FieldRows
 from regionsearch.collection.integrity.clean_stop import remove_clean_stop, sync_folder
 from regionsearch.collection.integrity.derived_checks import DerivedChecks
 from regionsearch.collection.integrity.examination import Examination, examine_catalog
+from regionsearch.collection.integrity.image_names import with_image_ids
 from regionsearch.collection.integrity.problems import Problem
 from regionsearch.collection.integrity.row_mending import Change, apply_changes, mend_rows, rows_with
 from regionsearch.collection.integrity.verification import (
@@ -71,13 +72,13 @@ def repair(
     lock = WriterLock(path / LOCK, "exclusive") if (path / LOCK).exists() else None
     try:
         found = check_outside(path)
-        if any(problem.stops and problem.repair != "repair" for problem in found):
+        if any(problem.blocks for problem in found):
             return VerifyReport(tuple(found))
         examined = examine_catalog(
             path / CATALOG / DATA, thorough=True, progress=lambda done: report(done / 4), check=stop_when
         )
         found += [*examined.problems, *wasted_pages(examined)]
-        if any(problem.stops and problem.repair != "repair" for problem in examined.problems):
+        if any(problem.blocks for problem in examined.problems):
             return VerifyReport(tuple(found), examined.images)
         _mend_files(path, examined)
     finally:
@@ -85,6 +86,7 @@ def repair(
             lock.release()
     environment, held = open_directory(path, writable=True, map_size=DEFAULT_MAP_SIZE, examine=False)
     try:
+        found = with_image_ids(environment, found)
         found += _mend_catalog(path, environment, examined, drop_damaged, stop_when)
     finally:
         close_directory(path, environment, held)

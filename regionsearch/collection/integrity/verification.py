@@ -20,6 +20,7 @@ from regionsearch.collection.environment import DEFAULT_MAP_SIZE
 from regionsearch.collection.integrity.clean_stop import stopped_cleanly
 from regionsearch.collection.integrity.derived_checks import DerivedChecks
 from regionsearch.collection.integrity.examination import Examination, examine_catalog
+from regionsearch.collection.integrity.image_names import with_image_ids
 from regionsearch.collection.integrity.problems import Problem
 from regionsearch.errors import DataLoss, NotADataDirectory
 
@@ -42,6 +43,11 @@ class VerifyReport:
     @property
     def ok(self) -> bool:
         return not self.problems
+
+    @property
+    def blocked(self) -> bool:
+        """Whether something keeps `repair` from mending anything at all."""
+        return any(problem.blocks for problem in self.problems)
 
 
 def verify(
@@ -87,6 +93,7 @@ def verify(
     environment, lock = open_directory(path, writable=False, map_size=DEFAULT_MAP_SIZE, examine=False)
     try:
         derived = DerivedChecks(path, environment, thorough=thorough, beside_writer=beside_writer)
+        found = with_image_ids(environment, found)
         derived.run(lambda done: report(_SHARE_OF_CATALOG + (1 - _SHARE_OF_CATALOG) * done), stop_when)
         fill = environment.fill()
     finally:
