@@ -60,7 +60,8 @@ def things_of(file: descriptor_pb2.FileDescriptorProto) -> Iterator[Named]:
                 f"[{name.rpartition('.')[2]}](#{name.rpartition('.')[2].lower()})"
                 for name in (method.input_type, method.output_type)
             )
-            yield Named(service.name, f"| `{method.name}` | {sent}{request} | {answered}{response} |", comment)
+            row = f"| `{method.name}` | {sent}{request} | {answered}{response} |"
+            yield Named(service.name, row, comment)
     for at, message in enumerate(file.message_type):
         yield Named(message.name, f"### {message.name}", comments.get((MESSAGES, at), ""))
         for number, field in enumerate(message.field):

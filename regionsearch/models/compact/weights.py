@@ -66,7 +66,8 @@ def require_packages() -> None:
     if missing:
         raise ModelUnavailable(
             f"the compact models need packages that are not installed ({', '.join(missing)}): "
-            "pip install 'regionsearch[compact-runtime]' (in a checkout: pip install -e '.[compact-runtime]'), "
+            "pip install 'regionsearch[compact-runtime]' (in a checkout: "
+            "pip install -e '.[compact-runtime]'), "
             f"then pip install --no-deps {TEXT_NETWORK.package} {IMAGE_NETWORK.package}"
         )
 
