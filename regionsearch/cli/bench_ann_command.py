@@ -48,7 +48,7 @@ def add_to(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--wish",
         choices=("memory", "speed"),
-        default="memory",
+        default="speed",
         help="what the kind that the engine chooses should spare (default: %(default)s)",
     )
     parser.add_argument(

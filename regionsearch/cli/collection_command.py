@@ -95,7 +95,7 @@ def _add_wishes(parser: argparse.ArgumentParser) -> None:
         help="of the true nearest, the share that a search should find, 0.5 to 0.999 (default: 0.95)",
     )
     parser.add_argument(
-        "--favour", choices=FAVOURS, help="what the index should spare or give (default: memory)"
+        "--favour", choices=FAVOURS, help="what the index should spare or give (default: speed)"
     )
 
 

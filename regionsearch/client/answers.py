@@ -48,7 +48,7 @@ class CollectionInfo:
     generation: int
     indexed_fields: Mapping[str, str] = field(default_factory=dict)
     recall_target: float = 0.95
-    favour: str = "memory"
+    favour: str = "speed"
     space: str = ""
 
 

@@ -48,7 +48,7 @@ class AsyncCollectionCalls(AsyncCalls):
         beside them. indexed_fields: kinds (`number`, `string`, `boolean`, `timestamp`) by path in the
         payload, `{"camera.maker": "string"}`: what filters read without reading records. recall_target: of
         the true ten nearest rows the share that a search should find, 0.5 to 0.999 (default 0.95). favour:
-        `memory` (default) or `speed`. Raises CollectionExists, ModelNotFound, ModelUnavailable.
+        `memory` or `speed` (default). Raises CollectionExists, ModelNotFound, ModelUnavailable.
         """
         request = requests.create_collection(
             name,

@@ -48,7 +48,7 @@ class IndexWish:
     """
 
     recall_target: float = 0.95
-    favour: Favour = "memory"
+    favour: Favour = "speed"
 
 
 @dataclass(frozen=True, slots=True)

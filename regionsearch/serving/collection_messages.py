@@ -41,7 +41,7 @@ FIELD_KINDS: dict[FieldKind, pb.FieldKind] = {
 FAVOURS: dict[Favour, pb.Favour] = {"memory": pb.FAVOUR_MEMORY, "speed": pb.FAVOUR_SPEED}
 _KIND_NAMES = {value: name for name, value in FIELD_KINDS.items()}
 _FAVOUR_NAMES: dict[int, Favour] = {
-    pb.FAVOUR_UNSPECIFIED: "memory",
+    pb.FAVOUR_UNSPECIFIED: "speed",
     **{value: name for name, value in FAVOURS.items()},
 }
 
