@@ -22,7 +22,7 @@ from regionsearch.collection.segments.index_kinds import (
     inverted_file,
     kind_for,
 )
-from regionsearch.collection.segments.tuning import Index, Questions, tune
+from regionsearch.collection.segments.tuning import SAMPLE_ROWS, Index, Questions, tune
 from regionsearch.collection.segments.tuning_asking import tuned_index
 
 CALL_PRODUCTS = 2_000_000
@@ -110,7 +110,7 @@ def build_kind(
         questions = None
         if source.rows:
             sample = source.sample(max(kind.training_rows, RANGE_ROWS), 0)
-            questions = Questions.from_sample(sample)
+            questions = Questions.from_sample(source.sample(SAMPLE_ROWS, 1))
             _train(index, sample, kind, pace, gpu=gpu, start=start)
             del sample
             index, questions = _filled(index, source, questions, kind, pace, gpu=gpu)

@@ -26,11 +26,11 @@ need as much as these do in the compact models' space (docs/vector-index.md)."""
 FAR = slice(0, FAR_QUESTIONS)
 ROWS = slice(FAR_QUESTIONS, FAR_QUESTIONS + ROW_QUESTIONS)
 NEAR = slice(FAR_QUESTIONS, FAR_QUESTIONS + ROW_QUESTIONS + MIDDLE_QUESTIONS)
-NEAR_QUANTILE = 0.25
-"""Of the near questions' similarities to their best centroids: what is as near as that is a near question."""
 FAR_HEADROOM = 0.3
 """Of the share that may be missed: far questions are aimed so much above the target, since they stand for
 words less closely than rows do for what is like rows."""
+SAMPLE_ROWS = 1024
+"""That questions are made of."""
 MIDDLES_MISS = 2.0
 """Times the share that rows may miss: questions of the rows' own kind are like rows, and half as much work
 finds as much of them as of middles, where clusters overlap."""
@@ -38,7 +38,7 @@ WORTH_RECALL = 0.01
 """Where the aim is out of reach: what less effort may lose against the most."""
 MORE_EFFORT = 1.5
 """Times the least that suffices: what is tried for a smaller spare."""
-LEVELS = (*(round(0.05 * step, 2) for step in range(20)), 1.0, 1.5, 2.0, EVERYTHING)
+LEVELS = (*(round(0.025 * step, 3) for step in range(40)), 1.0, 1.5, 2.0, EVERYTHING)
 """Shares of its best similarity by which the lists of a question may fall short."""
 SPARES = (1.0, 1.2, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0)
 """Rows handed on for each one asked for. The caller reads their vectors, at some 4 µs each."""
@@ -54,7 +54,8 @@ class Questions:
 
     @staticmethod
     def from_sample(sample: NDArray[np.float32]) -> Questions:
-        """sample: (n, d) rows of the index, n at least 1."""
+        """sample: (n, d) rows of the index, n at least 1, others than its centroids were fitted on where
+        there are enough: those lie nearer to the centroids than rows do that are asked for."""
         random = np.random.default_rng(1)
 
         def drawn(count: int) -> NDArray[np.float32]:
@@ -117,7 +118,7 @@ def tune(questions: Questions, target: float, index: Index) -> Tuned:
     `target` of their right answers and some more; where that is out of reach, the lowest level with which
     they find about as many as with the highest."""
     far_similarity = float(np.median(index.similarities[FAR]))
-    near_similarity = float(np.quantile(index.similarities[NEAR], NEAR_QUANTILE))
+    near_similarity = float(np.median(index.similarities[NEAR]))
     far, far_recall = _least(questions, FAR, Reach(far_similarity), None, target, index)
     # With what the far ones need: a near question that is farther than most has a share of that.
     beyond = far if index.told_apart else None
