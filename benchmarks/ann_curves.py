@@ -131,7 +131,7 @@ def drawn(chart: Chart, lines: Mapping[str, Points]) -> str:
     for value in _ticks(10**x_low, 10**x_high):
         parts.append(
             f'<line x1="{x(value):.1f}" x2="{x(value):.1f}" y1="{TOP}" y2="{TOP + HEIGHT}" stroke="#eeeeee"/>'
-            f'<text x="{x(value):.1f}" y="{TOP + HEIGHT + 18}" text-anchor="middle">{value:,.6g}</text>'
+            f'<text x="{x(value):.1f}" y="{TOP + HEIGHT + 18}" text-anchor="middle">{value:,.10g}</text>'
         )
     for number, (name, line) in enumerate(lines.items()):
         colour = COLOURS[number % len(COLOURS)]
