@@ -13,7 +13,7 @@ from typing import Any
 
 MODULES = ["writer_under_load", "store_checks", "sightings"]
 PRELOADED = ["numpy", "faiss", "lmdb", "regionsearch.collection", *MODULES]
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 40.0
 _SECONDS_OF_READING_ON = 0.05
 
 

@@ -20,7 +20,7 @@ from marked_images import GONE, State, marked_record, state_of
 from sightings import look_for_ever
 from stored_images import spec
 
-from regionsearch.collection import Collection, DataDirectory, snapshots, steps
+from regionsearch.collection import Collection, DataDirectory, data_directory, snapshots, steps
 from regionsearch.collection.segments.upkeep import UpkeepSettings
 from regionsearch.errors import CollectionNotFound
 
@@ -89,7 +89,8 @@ def keep_up_for_ever(
         if kind == "seal":
             collection.seal()
         elif kind == "compact":
-            collection.compact()
+            # Merging takes the segments that would be compacted.
+            collection.compact(merge=bool(random.random() < 0.3))
         else:
             turn += 1
             make_copy(directory, f"copy-{seed}-{turn}", outside / f"{seed}-{turn}.tar")
@@ -124,6 +125,8 @@ def run(path: Path, seed: int, outside: Path, die_at: str = "", nth: int = 1) ->
                 _die()
 
     steps.observe(watch)
+    # A small collection's rows, too, are freed in several transactions.
+    data_directory._SWEEP_ROWS = 20
     directory = DataDirectory(path, "write", upkeep=SMALL)
     try:
         collection = directory.collection("photos")
