@@ -101,7 +101,8 @@ def test_everything_that_was_asked_stands_beside_the_question() -> None:
         min_score=0.2,
         placements=({"part": "left", "min_count": 2},),
     )
-    answer = SimpleNamespace(regions=(), hits=(), background="b1", calibration="c1")
+    notes = ("12 records were read",)
+    answer = SimpleNamespace(regions=(), hits=(), background="b1", calibration="c1", notes=notes)
     facts = facts_of(question, answer)
     for said in (
         "read again: pairwise",
@@ -111,6 +112,7 @@ def test_everything_that_was_asked_stands_beside_the_question() -> None:
         "min score: 0.2",
         "the match: left of the frame, min count 2",
         "background b1, calibration c1",
+        "12 records were read",
     ):
         assert any(said in fact for fact in facts), said
 
@@ -172,5 +174,5 @@ def test_letters_that_cannot_be_drawn_are_said_to_stand_in_the_table(
     text: str, image_id: str, noted: bool
 ) -> None:
     hits = (SimpleNamespace(image_id=image_id),)
-    answer = SimpleNamespace(regions=(), hits=hits, background="b1", calibration="c1")
+    answer = SimpleNamespace(regions=(), hits=hits, background="b1", calibration="c1", notes=())
     assert any("the table has them" in fact for fact in facts_of(Question(text=text), answer)) == noted
