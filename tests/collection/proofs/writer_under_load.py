@@ -114,6 +114,12 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _end(failure: threading.ExceptHookArgs) -> None:
+    """A thread that fails is a failure of the whole: the others would go on as if nothing were."""
+    threading.__excepthook__(failure)
+    os._exit(1)
+
+
 def run(path: Path, seed: int, outside: Path, die_at: str = "", nth: int = 1) -> None:
     """Never returns. die_at: a step at whose nth time the process kills itself."""
     left = [nth]
@@ -133,6 +139,7 @@ def run(path: Path, seed: int, outside: Path, die_at: str = "", nth: int = 1) ->
     except CollectionNotFound:
         collection = directory.create_collection(spec())
     collection.load()
+    threading.excepthook = _end
     log("ready")
     threads = [
         threading.Thread(target=write_for_ever, args=(collection, writer, seed)) for writer in range(WRITERS)
