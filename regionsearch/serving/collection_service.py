@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import grpc
 
-from regionsearch.collection import CollectionSpec, snapshots
+from regionsearch.collection import Collection, CollectionSpec, snapshots
 from regionsearch.collection.fields.declared_fields import check_indexed_fields
 from regionsearch.collection.page_tokens import last_id_of, page_token
 from regionsearch.collection.records import IndexWish
@@ -135,26 +135,14 @@ class CollectionServicer(collections_pb2_grpc.CollectionServiceServicer):
     def SealCollection(  # noqa: N802
         self, request: pb.SealCollectionRequest, context: grpc.ServicerContext
     ) -> pb.SealCollectionResponse:
-        name = collection_of(self._backend, request.name, "name").spec.name
-
-        def work(steps: Steps) -> Outcome:
-            # When its turn comes, the collection may have given way to a snapshot of it.
-            collection_of(self._backend, name, "name").seal(progress=steps.progress, check=steps.check)
-            return Outcome()
-
-        return pb.SealCollectionResponse(operation=self._begin("seal", name, work))
+        return pb.SealCollectionResponse(operation=self._begin_upkeep("seal", request.name, Collection.seal))
 
     def CompactCollection(  # noqa: N802
         self, request: pb.CompactCollectionRequest, context: grpc.ServicerContext
     ) -> pb.CompactCollectionResponse:
-        name = collection_of(self._backend, request.name, "name").spec.name
-
-        def work(steps: Steps) -> Outcome:
-            # When its turn comes, the collection may have given way to a snapshot of it.
-            collection_of(self._backend, name, "name").compact(progress=steps.progress, check=steps.check)
-            return Outcome()
-
-        return pb.CompactCollectionResponse(operation=self._begin("compact", name, work))
+        return pb.CompactCollectionResponse(
+            operation=self._begin_upkeep("compact", request.name, Collection.compact)
+        )
 
     def SetAlias(  # noqa: N802
         self, request: pb.SetAliasRequest, context: grpc.ServicerContext
@@ -249,6 +237,18 @@ class CollectionServicer(collections_pb2_grpc.CollectionServiceServicer):
             pixels=PIXELS_KEPT[request.pixels],
             entity_limit=entity_limit,
         )
+
+    def _begin_upkeep(self, kind: Kind, said: str, upkeep: Callable[..., None]) -> operations_pb2.Operation:
+        """Raises InvalidRequest if the name is missing, CollectionNotFound if nothing has it."""
+        name = collection_of(self._backend, said, "name").spec.name
+
+        def work(steps: Steps) -> Outcome:
+            # When its turn comes, the collection may have given way to a snapshot of it.
+            collection = collection_of(self._backend, name, "name")
+            upkeep(collection, progress=steps.progress, check=steps.check)
+            return Outcome()
+
+        return self._begin(kind, name, work)
 
     def _begin(
         self, kind: Kind, collection: str, work: Callable[[Steps], Outcome]
