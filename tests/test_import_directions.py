@@ -34,9 +34,10 @@ MAY_USE: dict[str, set[str]] = {
     "training": STORED | {"ingest", "search", "config"},
     # `v1` are the modules generated from proto/, `__init__` is the package's own version.
     "protobuf_shapes": {"errors", "regions", "run_length", "v1"},
-    "serving": STORED | {"ingest", "search", "config", "v1", "protobuf_shapes", "__init__"},
+    "contract_names": {"v1"},
+    "serving": STORED | {"ingest", "search", "config", "v1", "protobuf_shapes", "contract_names", "__init__"},
     "client_messages": {"errors", "regions", "images", "v1", "protobuf_shapes"},
-    "client": {"errors", "regions", "images", "v1", "protobuf_shapes", "client_messages"},
+    "client": {"errors", "regions", "images", "v1", "protobuf_shapes", "contract_names", "client_messages"},
     "demonstration": {"errors", "regions", "images", "client", "client_messages"},
     "indexer": STORED | {"ingest", "config"},
 }

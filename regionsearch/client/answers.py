@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from regionsearch.contract_names import PixelsKept
 from regionsearch.regions import Box, Mask, RegionPrompt
 
-PixelsKept = Literal["none", "thumbnail", "original"]
 LabelSource = Literal["given", "predicted"]
 
 

@@ -18,7 +18,8 @@ from regionsearch.client.asynchronous_calls import AsyncCalls
 from regionsearch.client.pictures import Picture
 from regionsearch.client.records import Record, record_messages
 from regionsearch.client.remembering import Remembering
-from regionsearch.client.stored_answers import Durability, ImageCount, Operation, RecordStreamReport
+from regionsearch.client.stored_answers import ImageCount, Operation, RecordStreamReport
+from regionsearch.contract_names import Durability
 from regionsearch.errors import InvalidImage
 
 

@@ -7,18 +7,11 @@ from collections.abc import Iterator, Mapping
 
 from regionsearch.client import collection_requests as requests
 from regionsearch.client import collection_responses as responses
-from regionsearch.client.answers import CollectionInfo, PixelsKept
+from regionsearch.client.answers import CollectionInfo
 from regionsearch.client.blocking_calls import BlockingCalls
 from regionsearch.client.deadline import POLL_SECONDS, POLLED_CALL_SECONDS, Deadline
-from regionsearch.client.stored_answers import (
-    CollectionStats,
-    Favour,
-    FieldKind,
-    Operation,
-    OperationKind,
-    OperationState,
-    Snapshot,
-)
+from regionsearch.client.stored_answers import CollectionStats, Operation, Snapshot
+from regionsearch.contract_names import Favour, FieldKind, OperationKind, OperationState, PixelsKept
 from regionsearch.errors import Overloaded
 from regionsearch.v1 import collections_pb2, operations_pb2
 

@@ -4,47 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from regionsearch.client.answers import PixelsKept
 from regionsearch.client.plain_values import number, text_of, truth, unsigned
-from regionsearch.client.stored_answers import (
+from regionsearch.client.stored_answers import Operation
+from regionsearch.contract_names import (
+    FAVOURS,
+    FIELD_KINDS,
+    OPERATION_KINDS,
+    OPERATION_STATES,
+    PIXELS_KEPT,
     Favour,
     FieldKind,
-    Operation,
     OperationKind,
     OperationState,
+    PixelsKept,
 )
 from regionsearch.errors import InvalidRequest
 from regionsearch.v1 import collections_pb2 as pb
 from regionsearch.v1 import operations_pb2
-
-PIXELS_KEPT: dict[PixelsKept, pb.PixelsKept] = {
-    "none": pb.PIXELS_KEPT_NONE,
-    "thumbnail": pb.PIXELS_KEPT_THUMBNAIL,
-    "original": pb.PIXELS_KEPT_ORIGINAL,
-}
-FIELD_KINDS: dict[FieldKind, pb.FieldKind] = {
-    "number": pb.FIELD_KIND_NUMBER,
-    "string": pb.FIELD_KIND_STRING,
-    "boolean": pb.FIELD_KIND_BOOLEAN,
-    "timestamp": pb.FIELD_KIND_TIMESTAMP,
-}
-FAVOURS: dict[Favour, pb.Favour] = {"memory": pb.FAVOUR_MEMORY, "speed": pb.FAVOUR_SPEED}
-OPERATION_KINDS: dict[OperationKind, operations_pb2.OperationKind] = {
-    "update": operations_pb2.OPERATION_KIND_UPDATE,
-    "seal": operations_pb2.OPERATION_KIND_SEAL,
-    "compact": operations_pb2.OPERATION_KIND_COMPACT,
-    "snapshot": operations_pb2.OPERATION_KIND_SNAPSHOT,
-    "restore": operations_pb2.OPERATION_KIND_RESTORE,
-    "delete_matching": operations_pb2.OPERATION_KIND_DELETE_MATCHING,
-    "purge": operations_pb2.OPERATION_KIND_PURGE,
-}
-OPERATION_STATES: dict[OperationState, operations_pb2.OperationState] = {
-    "waiting": operations_pb2.OPERATION_STATE_WAITING,
-    "running": operations_pb2.OPERATION_STATE_RUNNING,
-    "succeeded": operations_pb2.OPERATION_STATE_SUCCEEDED,
-    "failed": operations_pb2.OPERATION_STATE_FAILED,
-    "cancelled": operations_pb2.OPERATION_STATE_CANCELLED,
-}
 
 
 def create_collection(

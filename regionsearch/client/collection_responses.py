@@ -6,33 +6,25 @@ from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from regionsearch.client.answers import CollectionInfo, ModelFingerprint, PixelsKept
-from regionsearch.client.collection_requests import (
+from regionsearch.client.answers import CollectionInfo, ModelFingerprint
+from regionsearch.client.failures import error_of_one
+from regionsearch.client.stored_answers import CollectionStats, IndexSegment, Operation, Snapshot
+from regionsearch.contract_names import (
     FAVOURS,
     FIELD_KINDS,
     OPERATION_KINDS,
     OPERATION_STATES,
     PIXELS_KEPT,
-)
-from regionsearch.client.failures import error_of_one
-from regionsearch.client.stored_answers import (
-    CollectionStats,
-    Favour,
-    FieldKind,
-    IndexSegment,
-    Operation,
-    OperationKind,
-    OperationState,
-    Snapshot,
+    by_value,
 )
 from regionsearch.errors import Cancelled, Unavailable
 from regionsearch.v1 import collections_pb2, operations_pb2, types_pb2
 
-_PIXELS_NAMES: dict[int, PixelsKept] = {value: name for name, value in PIXELS_KEPT.items()}
-_FIELD_KIND_NAMES: dict[int, FieldKind] = {value: name for name, value in FIELD_KINDS.items()}
-_FAVOUR_NAMES: dict[int, Favour] = {value: name for name, value in FAVOURS.items()}
-_KIND_NAMES: dict[int, OperationKind] = {value: name for name, value in OPERATION_KINDS.items()}
-_STATE_NAMES: dict[int, OperationState] = {value: name for name, value in OPERATION_STATES.items()}
+_PIXELS_NAMES = by_value(PIXELS_KEPT)
+_FIELD_KIND_NAMES = by_value(FIELD_KINDS)
+_FAVOUR_NAMES = by_value(FAVOURS)
+_KIND_NAMES = by_value(OPERATION_KINDS)
+_STATE_NAMES = by_value(OPERATION_STATES)
 
 
 def collection_info(message: collections_pb2.Collection) -> CollectionInfo:

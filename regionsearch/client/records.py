@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from regionsearch.client.pictures import Picture, encoded
 from regionsearch.client.plain_values import text_of, text_or_none, unsigned
 from regionsearch.client.requests import payload_json
-from regionsearch.client.stored_answers import Durability
 from regionsearch.client.write_terms import durability_of, key_of, version_of
+from regionsearch.contract_names import Durability
 from regionsearch.errors import InvalidRecord
 from regionsearch.protobuf_shapes import at_field, at_record, masks_to_messages
 from regionsearch.regions import Mask

@@ -10,8 +10,8 @@ from typing import Any
 
 from regionsearch.client.pictures import Picture, encoded
 from regionsearch.client.plain_values import text_of, text_or_none, truth, unsigned
-from regionsearch.client.stored_answers import Durability
 from regionsearch.client.write_terms import durability_of, key_of, version_of, versions_of
+from regionsearch.contract_names import Durability
 from regionsearch.errors import InvalidImage, InvalidRecord, InvalidRequest
 from regionsearch.v1 import images_pb2
 

@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 from regionsearch.client.answers import ModelFingerprint
+from regionsearch.contract_names import OperationKind, OperationState
 from regionsearch.errors import RegionSearchError
-
-FieldKind = Literal["number", "string", "boolean", "timestamp"]
-Favour = Literal["memory", "speed"]
-Durability = Literal["synced", "buffered"]
-OperationKind = Literal["update", "seal", "compact", "snapshot", "restore", "delete_matching", "purge"]
-OperationState = Literal["waiting", "running", "succeeded", "failed", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)

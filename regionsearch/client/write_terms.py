@@ -8,15 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from regionsearch.client.plain_values import text_of
-from regionsearch.client.stored_answers import Durability
+from regionsearch.contract_names import DURABILITIES, Durability
 from regionsearch.errors import InvalidRequest
 from regionsearch.v1 import types_pb2
 
 MAX_KEY_BYTES = 128
-DURABILITIES: dict[str, types_pb2.Durability] = {
-    "synced": types_pb2.DURABILITY_SYNCED,
-    "buffered": types_pb2.DURABILITY_BUFFERED,
-}
 
 
 def durability_of(durability: Durability) -> types_pb2.Durability:

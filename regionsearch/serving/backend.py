@@ -9,6 +9,7 @@ from pathlib import Path
 
 from regionsearch.collection import Collection, DataDirectory
 from regionsearch.config import Limits
+from regionsearch.contract_names import OperationKind
 from regionsearch.errors import (
     CollectionNotFound,
     ModelNotFound,
@@ -24,7 +25,7 @@ from regionsearch.models.reference import ModelReference
 from regionsearch.models.registry import PACKAGED, ModelRegistry, is_path, resolve
 from regionsearch.search.engine import SearchEngine
 from regionsearch.serving.calls import Turnstile
-from regionsearch.serving.operations import Kind, Operation, Operations, Outcome, Steps, Work
+from regionsearch.serving.operations import Operation, Operations, Outcome, Steps, Work
 
 INGESTING_CALLS = 1
 """Calls that segment and embed at once: the models use every core, and searches want theirs too."""
@@ -53,7 +54,7 @@ class Backend:
         learn."""
         return re.sub(f"'{re.escape(str(self.directory.path))}(/[^']*)?'", r"'…\1'", text)
 
-    def begin(self, kind: Kind, collection: str, work: Work) -> Operation:
+    def begin(self, kind: OperationKind, collection: str, work: Work) -> Operation:
         """An operation of the server; see `Operations.begin`."""
 
         def concealing(steps: Steps) -> Outcome:

@@ -6,44 +6,17 @@ import dataclasses
 from collections.abc import Callable, Iterable
 
 from regionsearch.collection import Collection
-from regionsearch.collection.records import (
-    CollectionSpec,
-    Favour,
-    FieldKind,
-    IndexedField,
-    IndexWish,
-    PixelsKept,
-    SegmentStats,
-)
+from regionsearch.collection.records import CollectionSpec, IndexedField, IndexWish, SegmentStats
+from regionsearch.contract_names import FAVOURS, FIELD_KINDS, PIXELS_KEPT, PixelsKept, by_value
 from regionsearch.errors import InvalidRequest
 from regionsearch.fingerprint import Fingerprint
 from regionsearch.models.precomputed import space_of
 from regionsearch.v1 import collections_pb2 as pb
 from regionsearch.v1 import types_pb2
 
-PIXELS_KEPT: dict[int, PixelsKept] = {
-    pb.PIXELS_KEPT_UNSPECIFIED: "thumbnail",
-    pb.PIXELS_KEPT_NONE: "none",
-    pb.PIXELS_KEPT_THUMBNAIL: "thumbnail",
-    pb.PIXELS_KEPT_ORIGINAL: "original",
-}
-PIXELS_VALUES: dict[PixelsKept, pb.PixelsKept] = {
-    "none": pb.PIXELS_KEPT_NONE,
-    "thumbnail": pb.PIXELS_KEPT_THUMBNAIL,
-    "original": pb.PIXELS_KEPT_ORIGINAL,
-}
-FIELD_KINDS: dict[FieldKind, pb.FieldKind] = {
-    "number": pb.FIELD_KIND_NUMBER,
-    "string": pb.FIELD_KIND_STRING,
-    "boolean": pb.FIELD_KIND_BOOLEAN,
-    "timestamp": pb.FIELD_KIND_TIMESTAMP,
-}
-FAVOURS: dict[Favour, pb.Favour] = {"memory": pb.FAVOUR_MEMORY, "speed": pb.FAVOUR_SPEED}
-_KIND_NAMES = {value: name for name, value in FIELD_KINDS.items()}
-_FAVOUR_NAMES: dict[int, Favour] = {
-    pb.FAVOUR_UNSPECIFIED: "speed",
-    **{value: name for name, value in FAVOURS.items()},
-}
+PIXELS_NAMES: dict[int, PixelsKept] = {pb.PIXELS_KEPT_UNSPECIFIED: "thumbnail", **by_value(PIXELS_KEPT)}
+_KIND_NAMES = by_value(FIELD_KINDS)
+_FAVOUR_NAMES = by_value(FAVOURS)
 
 
 def collection_to_message(collection: Collection) -> pb.Collection:
@@ -52,7 +25,7 @@ def collection_to_message(collection: Collection) -> pb.Collection:
         name=spec.name,
         embedder=_fingerprint_to_message(spec.embedder),
         segmenter=_fingerprint_to_message(spec.segmenter),
-        pixels=PIXELS_VALUES[spec.pixels],
+        pixels=PIXELS_KEPT[spec.pixels],
         entity_limit=spec.entity_limit,
         images=stats.images,
         entities=stats.entities,

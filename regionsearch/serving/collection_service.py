@@ -11,6 +11,7 @@ from regionsearch.collection.fields.declared_fields import check_indexed_fields
 from regionsearch.collection.page_tokens import last_id_of, page_token
 from regionsearch.collection.records import IndexWish
 from regionsearch.collection.validation import MAX_ENTITY_LIMIT, check_collection_name, check_index_wish
+from regionsearch.contract_names import OperationKind
 from regionsearch.errors import CollectionNotFound, InvalidRequest
 from regionsearch.ingest import collection_spec
 from regionsearch.models.precomputed import fingerprints_of
@@ -19,7 +20,7 @@ from regionsearch.models.segmenter import DEFAULT_ENTITY_LIMIT
 from regionsearch.serving.backend import Backend
 from regionsearch.serving.calls import check_alive
 from regionsearch.serving.collection_messages import (
-    PIXELS_KEPT,
+    PIXELS_NAMES,
     collection_to_message,
     fields_from_messages,
     stats_to_message,
@@ -27,7 +28,7 @@ from regionsearch.serving.collection_messages import (
     wishes_of,
 )
 from regionsearch.serving.operation_messages import operation_to_message, snapshot_to_message
-from regionsearch.serving.operations import Kind, Outcome, Steps
+from regionsearch.serving.operations import Outcome, Steps
 from regionsearch.serving.required import blaming, collection_of, naming, page_size_of, required
 from regionsearch.serving.snapshot_shelf import SnapshotShelf, facts_of
 from regionsearch.v1 import collections_pb2 as pb
@@ -234,11 +235,13 @@ class CollectionServicer(collections_pb2_grpc.CollectionServiceServicer):
             name,
             models.embedder(embedder),
             models.segmenter(segmenter),
-            pixels=PIXELS_KEPT[request.pixels],
+            pixels=PIXELS_NAMES[request.pixels],
             entity_limit=entity_limit,
         )
 
-    def _begin_upkeep(self, kind: Kind, said: str, upkeep: Callable[..., None]) -> operations_pb2.Operation:
+    def _begin_upkeep(
+        self, kind: OperationKind, said: str, upkeep: Callable[..., None]
+    ) -> operations_pb2.Operation:
         """Raises InvalidRequest if the name is missing, CollectionNotFound if nothing has it."""
         name = collection_of(self._backend, said, "name").spec.name
 
@@ -251,7 +254,7 @@ class CollectionServicer(collections_pb2_grpc.CollectionServiceServicer):
         return self._begin(kind, name, work)
 
     def _begin(
-        self, kind: Kind, collection: str, work: Callable[[Steps], Outcome]
+        self, kind: OperationKind, collection: str, work: Callable[[Steps], Outcome]
     ) -> operations_pb2.Operation:
         return operation_to_message(self._backend.begin(kind, collection, work))
 
@@ -266,7 +269,7 @@ def _precomputed_spec(request: pb.CreateCollectionRequest, name: str, entity_lim
         raise InvalidRequest("a space needs the dimension of its vectors", field="dimension")
     embedder, segmenter = fingerprints_of(required(request.space, "space"), request.dimension)
     return CollectionSpec(
-        name, embedder, segmenter, pixels=PIXELS_KEPT[request.pixels], entity_limit=entity_limit
+        name, embedder, segmenter, pixels=PIXELS_NAMES[request.pixels], entity_limit=entity_limit
     )
 
 

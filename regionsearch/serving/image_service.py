@@ -18,7 +18,7 @@ from regionsearch.serving.operation_messages import operation_to_message
 from regionsearch.serving.operations import Outcome, Steps
 from regionsearch.serving.record_batches import upsert_record_stream, upsert_records
 from regionsearch.serving.required import (
-    DURABILITIES,
+    DURABILITY_NAMES,
     blaming,
     collection_of,
     naming,
@@ -54,7 +54,7 @@ class ImageServicer(images_pb2_grpc.ImageServiceServicer):
             )
         if request.idempotency_key:
             check_key(request.idempotency_key)
-        durability = DURABILITIES[request.durability]
+        durability = DURABILITY_NAMES[request.durability]
         for number, image in enumerate(request.images):
             if image.HasField("if_version") and durability == "buffered":
                 raise InvalidRequest(
@@ -121,7 +121,7 @@ class ImageServicer(images_pb2_grpc.ImageServiceServicer):
             image_ids,
             if_versions=dict(request.if_versions) or None,
             idempotency_key=request.idempotency_key,
-            durability=DURABILITIES[request.durability],
+            durability=DURABILITY_NAMES[request.durability],
         )
         return pb.DeleteImagesResponse(deleted=deleted, missing=len(image_ids) - deleted)
 
@@ -149,7 +149,7 @@ class ImageServicer(images_pb2_grpc.ImageServiceServicer):
                 merge=request.merge,
                 if_version=request.if_version if request.HasField("if_version") else None,
                 idempotency_key=request.idempotency_key,
-                durability=DURABILITIES[request.durability],
+                durability=DURABILITY_NAMES[request.durability],
             )
         return pb.UpdatePayloadResponse(version=result.version)
 

@@ -6,35 +6,19 @@ from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from regionsearch.serving.operations import Kind, Operation, Outcome, SnapshotFacts, State
+from regionsearch.contract_names import OPERATION_KINDS, OPERATION_STATES
+from regionsearch.serving.operations import Operation, Outcome, SnapshotFacts
 from regionsearch.serving.status import operation_error_of
 from regionsearch.v1 import operations_pb2 as pb
 from regionsearch.v1 import types_pb2
-
-KINDS: dict[Kind, pb.OperationKind] = {
-    "update": pb.OPERATION_KIND_UPDATE,
-    "seal": pb.OPERATION_KIND_SEAL,
-    "compact": pb.OPERATION_KIND_COMPACT,
-    "snapshot": pb.OPERATION_KIND_SNAPSHOT,
-    "restore": pb.OPERATION_KIND_RESTORE,
-    "delete_matching": pb.OPERATION_KIND_DELETE_MATCHING,
-    "purge": pb.OPERATION_KIND_PURGE,
-}
-STATES: dict[State, pb.OperationState] = {
-    "waiting": pb.OPERATION_STATE_WAITING,
-    "running": pb.OPERATION_STATE_RUNNING,
-    "succeeded": pb.OPERATION_STATE_SUCCEEDED,
-    "failed": pb.OPERATION_STATE_FAILED,
-    "cancelled": pb.OPERATION_STATE_CANCELLED,
-}
 
 
 def operation_to_message(operation: Operation) -> pb.Operation:
     return pb.Operation(
         id=operation.id,
         collection=operation.collection,
-        kind=KINDS[operation.kind],
-        state=STATES[operation.state],
+        kind=OPERATION_KINDS[operation.kind],
+        state=OPERATION_STATES[operation.state],
         progress=operation.progress,
         result=None if operation.outcome is None else _outcome_to_message(operation.outcome),
         error=None if operation.error is None else operation_error_of(operation.error),

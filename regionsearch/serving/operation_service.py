@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import grpc
 
 from regionsearch.collection.page_tokens import last_id_of, page_token
+from regionsearch.contract_names import OPERATION_KINDS, OPERATION_STATES
 from regionsearch.errors import CollectionNotFound, InvalidRequest
 from regionsearch.serving.backend import Backend
 from regionsearch.serving.calls import check_alive
-from regionsearch.serving.operation_messages import KINDS, STATES, operation_to_message
+from regionsearch.serving.operation_messages import operation_to_message
 from regionsearch.serving.operations import Operation
 from regionsearch.serving.required import page_size_of, required
 from regionsearch.v1 import operations_pb2 as pb
@@ -42,8 +43,8 @@ class OperationServicer(operations_pb2_grpc.OperationServiceServicer):
             for operation in self._backend.operations.listed()
             if (before is None or operation.number < before)
             and collection in ("", operation.collection)
-            and request.kind in (pb.OPERATION_KIND_UNSPECIFIED, KINDS[operation.kind])
-            and request.state in (pb.OPERATION_STATE_UNSPECIFIED, STATES[operation.state])
+            and request.kind in (pb.OPERATION_KIND_UNSPECIFIED, OPERATION_KINDS[operation.kind])
+            and request.state in (pb.OPERATION_STATE_UNSPECIFIED, OPERATION_STATES[operation.state])
         ]
         response = pb.ListOperationsResponse(operations=map(operation_to_message, found[:size]))
         if len(found) > size:

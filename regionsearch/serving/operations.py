@@ -14,13 +14,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Literal
 
+from regionsearch.contract_names import OperationKind, OperationState
 from regionsearch.errors import Cancelled, OperationNotFound, Overloaded, RegionSearchError, Unavailable
 from regionsearch.serving.status import told
-
-Kind = Literal["update", "seal", "compact", "snapshot", "restore", "delete_matching", "purge"]
-State = Literal["waiting", "running", "succeeded", "failed", "cancelled"]
 
 AT_ONCE = 2
 """Operations that run at the same time, of different collections: each may keep a core busy."""
@@ -63,9 +60,9 @@ class Operation:
 
     id: str
     number: int
-    kind: Kind
+    kind: OperationKind
     collection: str
-    state: State
+    state: OperationState
     created: datetime
     progress: float = 0.0
     started: datetime | None = None
@@ -122,7 +119,7 @@ class Operations:
         self._count = 0
         self._stopping = False
 
-    def begin(self, kind: Kind, collection: str, work: Work) -> Operation:
+    def begin(self, kind: OperationKind, collection: str, work: Work) -> Operation:
         """Runs the work on a thread of its own as soon as its turn comes.
 
         Raises Overloaded when too many wait, Unavailable when the server is stopping.
@@ -233,7 +230,7 @@ class Operations:
     def _run(self, entry: _Entry) -> None:
         outcome: Outcome | None = None
         error: RegionSearchError | None = None
-        state: State = "succeeded"
+        state: OperationState = "succeeded"
         try:
             outcome = entry.work(Steps(lambda done: self._progressed(entry, done), entry.cancelled))
         except Cancelled as caught:
@@ -252,7 +249,7 @@ class Operations:
     def _end(
         self,
         entry: _Entry,
-        state: State,
+        state: OperationState,
         outcome: Outcome | None = None,
         error: RegionSearchError | None = None,
     ) -> None:

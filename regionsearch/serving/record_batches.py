@@ -15,7 +15,7 @@ from regionsearch.protobuf_shapes import at_field, at_record
 from regionsearch.serving.backend import Backend
 from regionsearch.serving.calls import check_alive
 from regionsearch.serving.record_uploads import RECORDS_AT_ONCE, Received, conditions_of, received
-from regionsearch.serving.required import DURABILITIES, collection_of, naming_payload
+from regionsearch.serving.required import DURABILITY_NAMES, collection_of, naming_payload
 from regionsearch.v1 import images_pb2 as pb
 
 EMBEDDED_TOGETHER = 8
@@ -47,7 +47,7 @@ def upsert_records(
                 records,
                 if_versions=conditions or None,
                 idempotency_key=request.idempotency_key,
-                durability=DURABILITIES[request.durability],
+                durability=DURABILITY_NAMES[request.durability],
             )
         except InvalidRecord:
             _check_each(collection, records)
@@ -97,7 +97,7 @@ def upsert_record_stream(
             by_id = {image.image_id: image.created for image in stored.upserted}
             response.messages += 1
             response.created += sum(by_id.values())
-            if DURABILITIES[request.durability] == "synced":
+            if DURABILITY_NAMES[request.durability] == "synced":
                 response.replaced += len(by_id) - sum(by_id.values())
             response.entities += stored.entities
     except RegionSearchError as error:

@@ -1,4 +1,4 @@
-"""Fields that a request cannot do without, and pages."""
+"""What requests of several services say alike: fields that they cannot do without, durability, pages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from regionsearch.collection import Collection
-from regionsearch.collection.records import Durability
+from regionsearch.contract_names import DURABILITIES, Durability, by_value
 from regionsearch.errors import (
     CollectionNotFound,
     ImageNotFound,
@@ -20,10 +20,9 @@ from regionsearch.v1 import types_pb2
 DEFAULT_PAGE = 100
 MAX_PAGE = 1_000
 NAMES_SHOWN = 5
-DURABILITIES: dict[int, Durability] = {
+DURABILITY_NAMES: dict[int, Durability] = {
     types_pb2.DURABILITY_UNSPECIFIED: "synced",
-    types_pb2.DURABILITY_SYNCED: "synced",
-    types_pb2.DURABILITY_BUFFERED: "buffered",
+    **by_value(DURABILITIES),
 }
 
 
