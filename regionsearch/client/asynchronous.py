@@ -62,12 +62,8 @@ class AsyncClient(AsyncCollectionCalls, AsyncImageCalls):
         Raises what `search` raises; FailedPrecondition when the collection changes meanwhile.
         """
         request = search_requests.search(collection, query_of(query, **said))
-        while True:
-            page = search_responses.answer(await self._call(self._stubs.search.Search, request, timeout))
-            yield page
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
+        async for page in self._pages(self._stubs.search.Search, request, timeout):
+            yield search_responses.answer(page)
 
     async def search_all(
         self,

@@ -70,6 +70,15 @@ class AsyncCalls:
         except grpc.aio.AioRpcError as error:
             raise error_from(error) from error
 
+    async def _pages(self, method: Any, request: Any, timeout: float | None) -> AsyncIterator[Any]:
+        """The answers, page by page, each asked for when it is needed. timeout: seconds, of each page."""
+        while True:
+            page = await self._call(method, request, timeout)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
     async def _send(self, method: Any, messages: Remembering, timeout: float | None) -> Any:
         """Sends a stream, by a method of the ordinary channel. timeout: seconds, of all of it; None waits for
         ever."""

@@ -69,13 +69,9 @@ class AsyncCollectionCalls(AsyncCalls):
     ) -> AsyncIterator[CollectionInfo]:
         """All collections in the order of their names, fetched page by page as they are asked for."""
         request = requests.list_collections(page_size)
-        while True:
-            response = await self._call(self._stubs.collections.ListCollections, request, timeout)
-            for collection in response.collections:
+        async for page in self._pages(self._stubs.collections.ListCollections, request, timeout):
+            for collection in page.collections:
                 yield responses.collection_info(collection)
-            if not response.next_page_token:
-                return
-            request.page_token = response.next_page_token
 
     async def delete_collection(
         self, name: str, *, aliases: bool = False, timeout: float | None = None
@@ -198,13 +194,9 @@ class AsyncCollectionCalls(AsyncCalls):
     ) -> AsyncIterator[Operation]:
         """The newest first, those that have ended too: of one collection, kind or state, or of all."""
         request = requests.list_operations(collection, kind, state, page_size)
-        while True:
-            response = await self._call(self._stubs.operations.ListOperations, request, timeout)
-            for operation in response.operations:
+        async for page in self._pages(self._stubs.operations.ListOperations, request, timeout):
+            for operation in page.operations:
                 yield responses.operation(operation)
-            if not response.next_page_token:
-                return
-            request.page_token = response.next_page_token
 
     async def watch_operation(
         self, operation: Operation | str, *, timeout: float | None = None

@@ -158,13 +158,9 @@ class AsyncImageCalls(AsyncCalls):
         """All images whose ids start so and that satisfy the filter, in the order of ids, fetched page by
         page as they are asked for. Raises CollectionNotFound, InvalidFilter."""
         request = requests.list_images(collection, prefix, where, page_size)
-        while True:
-            response = await self._call(self._stubs.images.ListImages, request, timeout)
-            for image in response.images:
+        async for page in self._pages(self._stubs.images.ListImages, request, timeout):
+            for image in page.images:
                 yield responses.image_summary(image)
-            if not response.next_page_token:
-                return
-            request.page_token = response.next_page_token
 
     async def list_records(
         self,
@@ -193,13 +189,9 @@ class AsyncImageCalls(AsyncCalls):
             payload=payload,
         )
         requests.check_anything_asked(request)
-        while True:
-            response = await self._call(self._stubs.images.ListImages, request, timeout)
-            for image in response.records:
+        async for page in self._pages(self._stubs.images.ListImages, request, timeout):
+            for image in page.records:
                 yield responses.stored_image(image)
-            if not response.next_page_token:
-                return
-            request.page_token = response.next_page_token
 
     async def export_images(
         self,

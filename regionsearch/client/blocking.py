@@ -60,12 +60,8 @@ class Client(CollectionCalls, ImageCalls):
         Raises what `search` raises; FailedPrecondition when the collection changes meanwhile.
         """
         request = search_requests.search(collection, query_of(query, **said))
-        while True:
-            page = search_responses.answer(self._call(self._stubs.search.Search, request, timeout))
-            yield page
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
+        for page in self._pages(self._stubs.search.Search, request, timeout):
+            yield search_responses.answer(page)
 
     def search_all(
         self,

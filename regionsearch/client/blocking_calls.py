@@ -61,6 +61,15 @@ class BlockingCalls:
         except grpc.RpcError as error:
             raise error_from(error) from error
 
+    def _pages(self, method: Any, request: Any, timeout: float | None) -> Iterator[Any]:
+        """The answers, page by page, each asked for when it is needed. timeout: seconds, of each page."""
+        while True:
+            page = self._call(method, request, timeout)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
     def _send(self, method: Any, messages: Remembering, timeout: float | None) -> Any:
         """Sends a stream. timeout: seconds, of all of it; None waits for ever."""
         seconds = seconds_of(timeout)

@@ -69,13 +69,9 @@ class CollectionCalls(BlockingCalls):
     ) -> Iterator[CollectionInfo]:
         """All collections in the order of their names, fetched page by page as they are asked for."""
         request = requests.list_collections(page_size)
-        while True:
-            response = self._call(self._stubs.collections.ListCollections, request, timeout)
-            for collection in response.collections:
+        for page in self._pages(self._stubs.collections.ListCollections, request, timeout):
+            for collection in page.collections:
                 yield responses.collection_info(collection)
-            if not response.next_page_token:
-                return
-            request.page_token = response.next_page_token
 
     def delete_collection(self, name: str, *, aliases: bool = False, timeout: float | None = None) -> None:
         """Deletes it with all its images, by its own name. aliases: delete these too.
@@ -194,13 +190,9 @@ class CollectionCalls(BlockingCalls):
     ) -> Iterator[Operation]:
         """The newest first, those that have ended too: of one collection, kind or state, or of all."""
         request = requests.list_operations(collection, kind, state, page_size)
-        while True:
-            response = self._call(self._stubs.operations.ListOperations, request, timeout)
-            for operation in response.operations:
+        for page in self._pages(self._stubs.operations.ListOperations, request, timeout):
+            for operation in page.operations:
                 yield responses.operation(operation)
-            if not response.next_page_token:
-                return
-            request.page_token = response.next_page_token
 
     def watch_operation(
         self, operation: Operation | str, *, timeout: float | None = None
