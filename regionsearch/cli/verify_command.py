@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from regionsearch.cli.printed import print_answer
+from regionsearch.cli.share_done import ShareDone
 
 if TYPE_CHECKING:
     from regionsearch.collection.integrity import Problem, VerifyReport
@@ -61,14 +62,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise InvalidRequest("--drop-damaged is said without --repair", field="drop-damaged")
     if arguments.quick and arguments.repair:
         raise InvalidRequest("--repair looks at everything: it cannot be --quick", field="quick")
-    progress = _show_progress if sys.stderr.isatty() else None
-    if arguments.repair:
-        report = repair(arguments.data, drop_damaged=arguments.drop_damaged, progress=progress)
-    else:
-        report = verify(arguments.data, thorough=not arguments.quick, progress=progress)
-    if progress is not None:
-        print(file=sys.stderr)
-    print(json.dumps(as_json(report), ensure_ascii=False) if arguments.json else as_text(report))
+    with ShareDone("repairing" if arguments.repair else "verifying") as progress:
+        if arguments.repair:
+            report = repair(arguments.data, drop_damaged=arguments.drop_damaged, progress=progress)
+        else:
+            report = verify(arguments.data, thorough=not arguments.quick, progress=progress)
+    print_answer(arguments, as_json(report), [as_text(report)])
     return 0 if report.ok else 1
 
 
@@ -111,7 +110,3 @@ def _done_with(problem: Problem) -> str:
 
 def _problem_json(problem: Problem) -> dict[str, Any]:
     return {"what": problem.what, "where": problem.where, "costs": problem.costs, "repair": problem.repair}
-
-
-def _show_progress(done: float) -> None:
-    print(f"\r{done:4.0%}", end="", file=sys.stderr, flush=True)
