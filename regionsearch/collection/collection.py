@@ -66,12 +66,12 @@ class Collection:
         self._arms = SearchArms(
             environment, self._rows, spec.embedder.dimension, writer, lambda: self._spec.index, upkeep
         )
-        self._filtering = Filtering(environment, self._rows, self._arms.current)
+        self._filtering = Filtering(environment, self._rows, self._arms.current, self._arms.leave_out)
         if writer is not None:
             resume(Declaring(environment, self._rows, writer, self._arms.publish))
         replaced = ReplacedImages()
         self._listing = CollectionListing(environment, self._rows, self._arms, self._filtering)
-        self._reads = CollectionReads(environment, self._rows, spec, replaced)
+        self._reads = CollectionReads(environment, self._rows, spec, replaced, self._arms.leave_out)
         self._export = functools.partial(
             export, environment, self._rows, self._arms, writer, self._filtering, self._reads.decoded
         )
@@ -240,7 +240,8 @@ class Collection:
         return self._reads.get(image_id, pixels=pixels)
 
     def records(self, numbers: Sequence[int]) -> builtins.list[ImageRecord | None]:
-        """By image number; None for those that are gone. Raises DataLoss.
+        """By image number; None for those that are gone, and for those whose record is damaged, which
+        searches leave out from now on.
 
         A replaced image is gone under its old number: what was learnt of its entities is no longer true.
         """
@@ -307,14 +308,14 @@ class Collection:
         images_compared_with: Sequence[NDArray[np.float32]] = (),
         labels: bool = False,
     ) -> Candidates:
-        """In the order asked; images that are gone are left out.
+        """In the order asked; images that are gone are left out, and so are, now and in later searches, those
+        whose record is damaged.
 
         An image that was replaced since its number was found comes as it is now, under its new
         number, once. compared_with: queries (d,) whose inner products with all vectors are taken where
         the vectors lie in LMDB's memory, and handed on instead of copies of them; images_compared_with:
         beside those, queries (d,) for the images' own vectors alone. None: the vectors are copied, as
         slices of one array. labels: whether those of the entities are read too.
-        Raises DataLoss.
         """
         return self._reads.candidates(
             numbers, compared_with=compared_with, images_compared_with=images_compared_with, labels=labels
@@ -364,7 +365,8 @@ class Collection:
     def matching(self, where: str) -> Matching:
         """What satisfies a filter (docs/filters.md) now, all of it when it is blank.
 
-        Raises InvalidFilter, DataLoss when a record that had to be read is damaged.
+        An image whose record had to be read and is damaged is left out, also of later searches.
+        Raises InvalidFilter.
         """
         return self._filtering.matching(where)
 

@@ -16,6 +16,7 @@ from regionsearch.collection.environment import Environment
 from regionsearch.collection.record_layout import Buffer, CandidateParts, candidate_parts, decode
 from regionsearch.collection.records import CollectionSpec, ImageRecord
 from regionsearch.collection.replaced_images import ReplacedImages
+from regionsearch.collection.segments.record_vectors import LeaveOut
 from regionsearch.errors import DataLoss, ImageNotFound
 
 
@@ -23,12 +24,18 @@ class CollectionReads:
     """The reading half of `Collection`, where its methods are documented."""
 
     def __init__(
-        self, environment: Environment, rows: CollectionRows, spec: CollectionSpec, replaced: ReplacedImages
+        self,
+        environment: Environment,
+        rows: CollectionRows,
+        spec: CollectionSpec,
+        replaced: ReplacedImages,
+        leave_out: LeaveOut,
     ) -> None:
         self._environment = environment
         self._rows = rows
         self._spec = spec
         self._replaced = replaced
+        self._leave_out = leave_out
         self._pool = ArrayPool()
 
     def background(self) -> dict[str, Any] | None:
@@ -43,13 +50,20 @@ class CollectionReads:
             return self.decoded(transaction, image_id, self._number_of(transaction, image_id), pixels)
 
     def records(self, numbers: Sequence[int]) -> list[ImageRecord | None]:
+        found: list[ImageRecord | None] = []
+        damaged: dict[int, DataLoss] = {}
         with self._environment.transaction() as transaction:
             self._rows.counters(transaction)
-            values = ((int(number), self._rows.record(transaction, int(number))) for number in numbers)
-            return [
-                None if value is None else self._decoded(transaction, value, number, pixels=False)
-                for number, value in values
-            ]
+            for number in map(int, numbers):
+                value = self._rows.record(transaction, number)
+                try:
+                    found.append(None if value is None else decode(value, self._rows.record_key(number)))
+                except DataLoss as error:
+                    found.append(None)
+                    damaged[number] = error
+        if damaged:
+            self._leave_out(damaged)
+        return found
 
     def contains(self, image_id: str) -> bool:
         with self._environment.transaction() as transaction:
@@ -87,23 +101,27 @@ class CollectionReads:
         labels: bool,
     ) -> Candidates:
         found: dict[int, CandidateParts] = {}
+        damaged: dict[int, DataLoss] = {}
         with self._environment.transaction() as transaction:
             self._rows.counters(transaction)
-            for number in numbers:
-                record = self._find(transaction, int(number))
+            for asked in map(int, numbers):
+                record = self._find(transaction, asked)
                 if record is None or record[0] in found:
                     continue
+                number, value = record
                 try:
-                    found[record[0]] = candidate_parts(
-                        record[1], self._rows.record_key(record[0]), labels=labels
-                    )
+                    found[number] = candidate_parts(value, self._rows.record_key(number), labels=labels)
                 except DataLoss as error:
-                    raise self._loss(record[0], error) from error
+                    damaged[number] = error
             # Everything is copied or compared while the transaction keeps LMDB's pages.
             if compared_with is not None:
-                return Candidates.compared(found, compared_with, images_compared_with)
-            rows = sum(len(parts.vectors) for parts in found.values())
-            return Candidates.copied(found, self._pool.empty(rows, self._spec.embedder.dimension))
+                candidates = Candidates.compared(found, compared_with, images_compared_with)
+            else:
+                rows = sum(len(parts.vectors) for parts in found.values())
+                candidates = Candidates.copied(found, self._pool.empty(rows, self._spec.embedder.dimension))
+        if damaged:
+            self._leave_out(damaged)
+        return candidates
 
     def sample_numbers(self, count: int, seed: int) -> NDArray[np.int64]:
         with self._environment.transaction() as transaction:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,7 +75,7 @@ class SearchArms:
         self.rows = rows
         self.wish = wish
         self.files = SegmentFiles(environment.catalog.parent, rows.number)
-        self.records = RecordVectors(environment, rows, dimension, self._refuse_lost)
+        self.records = RecordVectors(environment, rows, dimension, self._refuse_lost, self.leave_out)
         self.last_search = self.last_write = -float("inf")
         """When, in seconds of `time.monotonic`."""
         self.row_bytes = 4 * dimension
@@ -116,7 +116,7 @@ class SearchArms:
         self, arm: Arm, vector: NDArray[np.float32], k: int, matching: Allowed | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """As `View.search`, in the view of `matching`, or else in the current one, and in the next when
-        images were replaced meanwhile. Raises CollectionNotFound, DataLoss."""
+        images were replaced meanwhile or found damaged. Raises CollectionNotFound, DataLoss."""
         self.last_search = time.monotonic()
         for _ in range(_TRIES):
             view = self.current() if matching is None else matching.view
@@ -124,6 +124,17 @@ class SearchArms:
             if not nearest.gone or matching is not None:
                 break
         return nearest.ids, nearest.similarities
+
+    def leave_out(self, damaged: Mapping[int, DataLoss]) -> None:
+        """Searches go on without these images, whose records were read and found damaged: each is named in
+        the log once, and counted in `warnings`. To be called in no transaction.
+
+        One that a write has buried since is none of them: it is passed over. Raises CollectionNotFound.
+        """
+        self.current()
+        with self._changing:
+            if self._state is not None:
+                self._loader.leave_out(self._state, damaged)
 
     # writes, on the writer's thread
 
@@ -151,12 +162,7 @@ class SearchArms:
             self._upkeep.notice(self)
 
     def _apply(self, state: LoadedParts, change: Change) -> None:
-        buried = np.array(change.buried, np.int64)
-        if len(buried):
-            state.segments = [part.without(buried) for part in state.segments]
-            if state.frozen is not None:
-                state.frozen = state.frozen.without(buried)
-        state.fresh.replace(buried, change.added, change.columns)
+        state.change(np.array(change.buried, np.int64), change.added, change.columns)
         state.damaged.difference_update(change.buried)
         if change.added:
             state.last_number = change.added[-1][0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,19 @@ class LoadedParts:
     damaged: set[int]
     view: View
     frozen: FreshPart | None = None
+
+    def change(
+        self,
+        buried: NDArray[np.int64],
+        added: Sequence[tuple[int, NDArray[np.float32]]] = (),
+        columns: Sequence[EntityColumns] = (),
+    ) -> None:
+        """Images die wherever they are; others, as of `FreshRows.replace`, are added to the fresh rows."""
+        if len(buried):
+            self.segments = [part.without(buried) for part in self.segments]
+            if self.frozen is not None:
+                self.frozen = self.frozen.without(buried)
+        self.fresh.replace(buried, added, columns)
 
     def show(self, generation: int, fields: FieldColumns, records: RecordVectors) -> None:
         """Publishes the view of what is here now."""
@@ -99,6 +112,16 @@ class ViewLoader:
                 if self._manifest.next_number(transaction) == at:
                     return self._caught_up(known, segments, at, transaction)
 
+    def leave_out(self, state: LoadedParts, damaged: Mapping[int, DataLoss]) -> None:
+        """Shows the state without those of these images that live in it. Each is named in the log."""
+        numbers = np.intersect1d(np.array(list(damaged), np.int64), state.view.live_numbers())
+        if not len(numbers):
+            return
+        for number in numbers.tolist():
+            self._left_out(number, damaged[number], state.damaged)
+        state.change(numbers)
+        state.show(state.view.generation, state.view.fields, self._records)
+
     def _is_listed(self, number: int) -> bool:
         with self._environment.transaction() as transaction:
             return number in {row.number for row in self._manifest.segments(transaction)}
@@ -116,7 +139,9 @@ class ViewLoader:
             state.show(-1, FieldColumns(), self._records)
         else:
             state = known
-            state.segments, state.segments_at = segments, at
+            # A segment that was built from memory has images whose records were damaged meanwhile.
+            damaged = np.array(sorted(state.damaged), np.int64)
+            state.segments, state.segments_at = [part.without(damaged) for part in segments], at
             state.fresh.drop_until(sealed)
             state.last_number = max(state.last_number, sealed)
             state.show(state.view.generation, state.view.fields, self._records)

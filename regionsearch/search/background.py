@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regionsearch.collection import Candidate, Candidates, Collection
-from regionsearch.errors import DataLoss
 from regionsearch.models.embedder import Embedder, SignalBackground
 from regionsearch.models.precomputed import load_embedder as unknown_space
 from regionsearch.regions import FRAME_PARTS
@@ -94,7 +93,7 @@ def measure_background(collection: Collection, embedder: Embedder | None) -> Col
     Returns None when fewer than 50 of the sampled images can be read, so that there is too little to go by.
     """
     numbers = [int(number) for number in collection.sample_numbers(SAMPLED_IMAGES, SEED)]
-    sample = _readable(collection, numbers)
+    sample = list(collection.candidates(numbers))
     if len(sample) < LEAST_IMAGES:
         return None
     images = collection.stats.images
@@ -112,18 +111,6 @@ def measure_background(collection: Collection, embedder: Embedder | None) -> Col
         shipped = shipped_background(embedder).signals
         signals.update({name: shipped[name] for name in ("text_entity", "text_image") if name in shipped})
     return CollectionBackground({**UNMEASURED, **signals}, images, _version(images, signals))
-
-
-def _readable(collection: Collection, numbers: list[int]) -> list[Candidate]:
-    """Those of the images whose records are whole."""
-    try:
-        return list(collection.candidates(numbers))
-    except DataLoss:
-        # One damaged record must not silence a collection. Whoever asks for that image is told.
-        if len(numbers) == 1:
-            return []
-        half = len(numbers) // 2
-        return _readable(collection, numbers[:half]) + _readable(collection, numbers[half:])
 
 
 def _entity_signals(

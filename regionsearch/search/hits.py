@@ -40,8 +40,8 @@ def find_hits(
     """ends: of the ranking's blocks. wanted: which of its hits. all_entities: how many further entities each
     lists.
 
-    An image deleted since it was scored is passed over for the next best, and so is one whose payload was
-    updated so that it no longer meets the filter.
+    An image deleted since it was scored, or whose record is damaged, is passed over for the next best, and so
+    is one whose payload was updated so that it no longer meets the filter.
     """
     passed_over = False
     while True:

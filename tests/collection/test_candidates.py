@@ -166,7 +166,9 @@ def test_damaged_labels_are_noticed_when_they_are_asked_for(stored: bytes) -> No
         candidate_parts(value, KEY, labels=True)
 
 
-def test_a_damaged_candidate_is_named(tmp_path: Path) -> None:
+def test_a_damaged_candidate_is_named_in_the_log_and_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     random = np.random.default_rng(0)
     images = [record(random, f"image {letter}", entities=30, dimension=128) for letter in "abc"]
     query = unit_vectors(random, 1, 128)[0]
@@ -184,9 +186,11 @@ def test_a_damaged_candidate_is_named(tmp_path: Path) -> None:
     with DataDirectory(tmp_path / "data", "read") as directory:
         collection = directory.collection("photos")
         for options in ({}, {"compared_with": [query]}):
-            with pytest.raises(DataLoss, match=r"image 'image b' \(number 2\)"):
-                collection.candidates([1, 2, 3], **options)
-            assert collection.candidates([1, 3], **options).image_ids == ["image a", "image c"]
+            assert collection.candidates([1, 2, 3], **options).image_ids == ["image a", "image c"]
+        assert ["image number 2 is left out" in each for each in caplog.messages] == [True]
+        assert any("1 image is left out" in each for each in collection.stats.warnings)
+        with pytest.raises(DataLoss, match=r"image 'image b' \(number 2\)"):
+            collection.get("image b")
 
 
 def test_comparisons_beside_replacements_see_each_image_whole(tmp_path: Path) -> None:

@@ -98,9 +98,8 @@ def test_a_record_is_read_once_however_many_conditions_ask_for_it(directory: Dat
     fill(collection, [{"year": 2000 + place, f"f{place % 9}": place} for place in range(50)])
     forgetful = FieldColumns(scanned=ScannedValues(remembered_bytes=0))
     view = replace(collection.matching("").view, fields=forgetful)
-    filtering = Filtering(
-        directory.environment, CollectionRows(directory.environment, "many", 1), lambda: view
-    )
+    rows = CollectionRows(directory.environment, "many", 1)
+    filtering = Filtering(directory.environment, rows, lambda: view, lambda _: None)
     fields = [f"payload.f{place}" for place in range(9)]
     for join in (" OR ", " AND "):
         matching = filtering.matching(join.join(f"{each} != -1" for each in fields))

@@ -20,6 +20,7 @@ from regionsearch.collection.fields.field_columns import FieldColumn, FieldColum
 from regionsearch.collection.fields.matching import Matching
 from regionsearch.collection.fields.read_of_part import ReadOfPart
 from regionsearch.collection.fields.scanned_values import ScannedValues, Scanning
+from regionsearch.collection.segments.record_vectors import LeaveOut
 from regionsearch.collection.segments.view import Part, View
 from regionsearch.filters import EVERYTHING, Condition, Expression, Field, conditions_of, parse
 from regionsearch.filters.evaluation import Cost, Mask, evaluate, spread, with_any
@@ -35,11 +36,19 @@ _IMAGE_FIELDS_OF_THE_VIEW = frozenset({"entities"})
 class Filtering:
     """Of one open collection. Any thread may ask."""
 
-    def __init__(self, environment: Environment, rows: CollectionRows, current: Callable[[], View]) -> None:
-        """current: the view with every write that was acknowledged before the call."""
+    def __init__(
+        self,
+        environment: Environment,
+        rows: CollectionRows,
+        current: Callable[[], View],
+        leave_out: LeaveOut,
+    ) -> None:
+        """current: the view with every write that was acknowledged before the call. leave_out: what takes
+        images out of it whose records are damaged."""
         self._environment = environment
         self._rows = rows
         self._current = current
+        self._leave_out = leave_out
         self._changing = threading.Lock()
         # Without their view, which would keep what searches saw before it: files of removed segments too.
         self._answers: OrderedDict[str, tuple[weakref.ref[View], Matching]] = OrderedDict()
@@ -47,14 +56,18 @@ class Filtering:
     def matching_in(self, view: View, where: str, transaction: Any) -> Matching:
         """What satisfies the filter in a view, with records as a read transaction of that moment has them.
 
-        Raises as `matching`."""
+        Raises as `matching`, and DataLoss when a record that had to be read is damaged."""
         scanning = Scanning(ScannedValues(), self._rows, lambda: nullcontext(transaction))
-        return self._evaluated(parse(where), view, scanning)[0]
+        found = self._evaluated(parse(where), view, scanning)[0]
+        for error in scanning.damaged.values():
+            raise error
+        return found
 
     def matching(self, where: str) -> Matching:
-        """What satisfies the filter now; a blank one is satisfied by everything.
+        """What satisfies the filter now; a blank one is satisfied by everything. An image whose record had to
+        be read and is damaged is left out, here and in later searches.
 
-        Raises InvalidFilter, DataLoss, CollectionNotFound.
+        Raises InvalidFilter, CollectionNotFound.
         """
         expression = parse(where)
         for last_try in (False,) * (_TRIES - 1) + (True,):
@@ -64,6 +77,8 @@ class Filtering:
                 return known
             scanning = Scanning(view.fields.scanned, self._rows, self._environment.transaction)
             found, is_whole = self._evaluated(expression, view, scanning)
+            if scanning.damaged:
+                self._leave_out(scanning.damaged)
             if is_whole or last_try:
                 break
         if is_whole:
@@ -87,9 +102,11 @@ class Filtering:
                 self._answers.popitem(last=False)
 
     def _evaluated(self, expression: Expression, view: View, scan: Scanning) -> tuple[Matching, bool]:
-        """What satisfies the filter in a view, and whether all records that had to be read were still there.
+        """What satisfies the filter in a view, and whether all records that had to be read were still there
+        and sound.
 
-        Images whose record is gone have been deleted or replaced since, and are left out."""
+        Images whose record is gone have been deleted or replaced since, and are left out; so are damaged
+        ones."""
         unindexed = {
             condition.field: None
             for condition in conditions_of(expression)
@@ -105,8 +122,9 @@ class Filtering:
                 continue
             truth = evaluate(expression, columns, part.live)
             live = part.live
-            if scan.missing:
-                live = live & ~np.isin(part.image_numbers, np.fromiter(scan.missing, np.int64))
+            unread = [*scan.missing, *scan.damaged]
+            if unread:
+                live = live & ~np.isin(part.image_numbers, unread)
             if truth.images is not None:
                 of_images = truth.images & live
                 images.append(of_images)
@@ -129,7 +147,7 @@ class Filtering:
                 sum(int(np.count_nonzero(mask)) for mask in images),
                 notes,
             ),
-            not scan.missing,
+            not (scan.missing or scan.damaged),
         )
 
 

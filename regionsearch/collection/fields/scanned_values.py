@@ -113,7 +113,8 @@ class ScannedValues:
 
 
 class Scanning:
-    """What one filter reads. records_read: so far. missing: numbers of images whose record was gone."""
+    """What one filter reads. records_read: so far. missing: numbers of images whose record was gone.
+    damaged: those whose record is damaged."""
 
     def __init__(
         self,
@@ -127,6 +128,7 @@ class Scanning:
         self._transaction = transaction
         self.records_read = 0
         self.missing: set[int] = set()
+        self.damaged: dict[int, DataLoss] = {}
 
     def values(
         self, fields: Sequence[Field], numbers: NDArray[np.int64]
@@ -135,7 +137,7 @@ class Scanning:
         ascend; those of others may be missing or old.
 
         Reads the records of those that are not remembered, each once for all fields, in pieces between
-        which other threads get their turn. Raises DataLoss, CollectionNotFound.
+        which other threads get their turn. Raises CollectionNotFound.
         """
         of_block = numbers >> BLOCK_BITS
         bounds = np.flatnonzero(np.concatenate([[True], of_block[1:] != of_block[:-1], [True]])).tolist()
@@ -181,8 +183,11 @@ class Scanning:
                         self.missing.add(number)
                         continue
                     key = self._rows.record_key(number)
-                    facts[number & PLACE_IN_BLOCK] = facts_of(value, key, number, keys)
                     self.records_read += 1
+                    try:
+                        facts[number & PLACE_IN_BLOCK] = facts_of(value, key, number, keys)
+                    except DataLoss as error:
+                        self.damaged[number] = error
             # Lets go of the interpreter's lock: searches and writes beside a long scan do not wait for it.
             time.sleep(0)
         return facts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,17 +33,25 @@ _IMAGES_A_SCAN = 1_000
 Missing = Callable[[NDArray[np.int64], int], None]
 """Told the numbers of images whose records are not there, and the generation at which they were missed.
 Raises DataLoss unless a write has buried them all."""
+LeaveOut = Callable[[Mapping[int, DataLoss]], None]
+"""Told by image number which records are damaged, in no transaction: searches go on without those images."""
 
 
 class RecordVectors:
     """Of one collection."""
 
     def __init__(
-        self, environment: Environment, rows: CollectionRows, dimension: int, missing: Missing
+        self,
+        environment: Environment,
+        rows: CollectionRows,
+        dimension: int,
+        missing: Missing,
+        leave_out: LeaveOut,
     ) -> None:
         self.dimension = dimension
         self.name = rows.name
         self.missing = missing
+        self.leave_out = leave_out
         self._environment = environment
         self._rows = rows
         self._prefix = rows.record_key(0)[:-8]
@@ -51,11 +59,11 @@ class RecordVectors:
 
     def of_rows(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Of n rows by their 63-bit ids, which ascend: the vectors (m, d) float32 of those whose records are
-        there, and which those are, (n,) bool; the others were buried meanwhile.
+        sound, and which those are, (n,) bool; the others were buried meanwhile, or are left out from now on.
 
         Each record is read once, its header's checksum compared; not that of its body, which would take
-        longer than the search. Raises DataLoss when a header is damaged or lacks the entity, or a record is
-        missing that no write has buried.
+        longer than the search. One whose header is damaged, or that lacks the entity, is left out. Raises
+        DataLoss when a record is missing that no write has buried.
         """
         numbers, ordinals = image_numbers(ids), ids & IMAGE_ORDINAL
         ordinals[ordinals == IMAGE_ORDINAL] = -1  # an image's own vector comes before those of its entities
@@ -64,6 +72,7 @@ class RecordVectors:
         prefix, packed = self._prefix, _KEY.pack
         read: list[Buffer] = []
         missing: list[int] = []
+        damaged: list[int] = []
         # One loop without a call of ours in it: it is most of what a search takes beside FAISS.
         head, checksum = _HEAD.unpack_from, zlib.crc32
         with self._environment.transaction() as transaction:
@@ -76,14 +85,16 @@ class RecordVectors:
                     continue
                 end = start + width
                 if len(value) < end:
-                    raise self._damaged(number)
+                    damaged.append(row)
+                    continue
                 magic, expected, _, dimension = head(value)
                 if (
                     magic != _MAGIC
                     or checksum(value[_CHECKED_FROM:HEADER_BYTES], checksum(key)) != expected
                     or dimension != self.dimension
                 ):
-                    raise self._damaged(number)
+                    damaged.append(row)
+                    continue
                 read.append(value[start:end])
             generation = self._rows.counters(transaction).generation if missing else 0
             vectors = np.frombuffer(b"".join(read), np.float32).reshape(len(read), self.dimension)
@@ -91,27 +102,36 @@ class RecordVectors:
         if missing:
             there[missing] = False
             self.missing(np.unique(numbers[missing]), generation)
+        if damaged:
+            there[damaged] = False
+            self.leave_out({number: self._damaged() for number in numbers[damaged].tolist()})
         return vectors, there
 
     def products(
         self, arm: Arm, numbers: NDArray[np.int64], counts: NDArray[np.int64], vector: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """Exact similarities to `vector` (d,) of all entities, or the own vectors, of these images, which
-        have `counts` entities: (rows,) float32, -inf where a record was buried meanwhile. Raises as above."""
+        have `counts` entities: (rows,) float32, -inf where a record was buried meanwhile or its header is
+        damaged. Raises as above, and DataLoss when a sound record has other entities."""
         found: list[NDArray[np.float32]] = []
         for first in range(0, len(numbers), _IMAGES_A_SCAN):
             some = numbers[first : first + _IMAGES_A_SCAN].tolist()
             blocks: list[NDArray[np.float32]] = []
             gone: list[int] = []
+            damaged: dict[int, DataLoss] = {}
             with self._environment.transaction() as transaction:
                 for number, count in zip(some, counts[first : first + _IMAGES_A_SCAN].tolist(), strict=True):
                     value = self._rows.record(transaction, number)
                     rows, at = (count, 1) if arm == "entities" else (1, 0)
-                    if value is None:
-                        gone.append(number)
+                    entities = None if value is None else self._entities(number, value)
+                    if value is None or entities is None:
+                        if value is None:
+                            gone.append(number)
+                        else:
+                            damaged[number] = self._damaged()
                         blocks.append(np.full((rows, self.dimension), np.nan, np.float32))
                         continue
-                    if self._entities(number, value) != count:
+                    if entities != count:
                         raise DataLoss(f"image number {number} has other entities than it was indexed with")
                     at = HEADER_BYTES + 4 * at * self.dimension
                     block = np.frombuffer(value, np.float32, rows * self.dimension, at)
@@ -120,6 +140,8 @@ class RecordVectors:
                 generation = self._rows.counters(transaction).generation if gone else 0
             if gone:
                 self.missing(np.array(gone, np.int64), generation)
+            if damaged:
+                self.leave_out(damaged)
         products = np.concatenate(found) if found else np.empty(0, np.float32)
         products[np.isnan(products)] = -np.inf
         return products
@@ -165,8 +187,8 @@ class RecordVectors:
         except DataLoss as error:
             return error
 
-    def _entities(self, number: int, value: Buffer) -> int:
-        """How many the record has."""
+    def _entities(self, number: int, value: Buffer) -> int | None:
+        """How many the record has; None when its header is damaged."""
         if len(value) >= HEADER_BYTES:
             magic, checksum, entities, dimension = _HEAD.unpack_from(value)
             key = zlib.crc32(self._rows.record_key(number))
@@ -177,10 +199,7 @@ class RecordVectors:
                 and len(value) >= HEADER_BYTES + 4 * dimension * (1 + entities)
             ):
                 return int(entities)
-        raise self._damaged(number)
+        return None
 
-    def _damaged(self, number: int) -> DataLoss:
-        return DataLoss(
-            f"image number {number} of collection '{self.name}': its record's header is damaged; delete the "
-            "image or index it again"
-        )
+    def _damaged(self) -> DataLoss:
+        return DataLoss("its record's header is damaged; delete the image or index it again")

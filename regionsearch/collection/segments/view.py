@@ -121,12 +121,13 @@ class StoredVectors(Protocol):
     """What scores rows exactly (`RecordVectors`)."""
 
     def of_rows(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Of n rows by their ascending ids the vectors (m, d) of those that are still there, and which of the
-        n those are. Raises DataLoss."""
+        """Of n rows by their ascending ids the vectors (m, d) of those that are still there and sound, and
+        which of the n those are. Raises DataLoss."""
 
 
 class Nearest(NamedTuple):
-    """ids: 63-bit. similarities: exact. gone: how many rows of the view a write had buried meanwhile."""
+    """ids: 63-bit. similarities: exact. gone: how many rows of the view a write had buried meanwhile, or
+    are of damaged records."""
 
     ids: NDArray[np.int64]
     similarities: NDArray[np.float32]
@@ -167,7 +168,8 @@ class View:
 
         matching: made for this very view; rows outside it are never found. Returns 63-bit ids and exact
         similarities, best first, equal ones in the order of ids. Rows that a write buried since the view was
-        published may be missing. Raises DataLoss when a record is missing that no write has buried.
+        published may be missing, and those of damaged records. Raises DataLoss when a record is missing that
+        no write has buried.
         """
         nearest = self.nearest(arm, vector, k, matching)
         return nearest.ids, nearest.similarities
