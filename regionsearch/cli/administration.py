@@ -12,8 +12,6 @@ from regionsearch.cli.long_work import Check, Progress
 from regionsearch.errors import InvalidRequest
 
 DEFAULT_TIMEOUT = 60.0
-FIELD_KINDS = ("number", "string", "boolean", "timestamp")
-FAVOURS = ("memory", "speed")
 
 
 class Administration(Protocol):
@@ -112,11 +110,3 @@ def answer_timeout(arguments: argparse.Namespace) -> float:
     if not timeout > 0:
         raise InvalidRequest(f"--timeout is {timeout:g}; it must be above 0", field="timeout")
     return timeout
-
-
-def field_kind(text: str) -> tuple[str, str]:
-    """PATH=KIND."""
-    path, mark, kind = text.rpartition("=")
-    if not mark or not path or kind not in FIELD_KINDS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form PATH=KIND ({', '.join(FIELD_KINDS)})")
-    return path, kind

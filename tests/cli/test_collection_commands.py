@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from regionsearch import contract_names
+from regionsearch.cli import collection_command
 from regionsearch.cli.main import main
 from regionsearch.collection import DataDirectory, ImageRecord
 from regionsearch.entities import Entities
@@ -47,6 +49,11 @@ def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     assert printed.out == ""
     (line,) = printed.err.splitlines()
     return line
+
+
+def test_what_a_command_can_say_of_an_index_is_what_the_contract_can() -> None:
+    assert collection_command.FIELD_KINDS == tuple(contract_names.FIELD_KINDS)
+    assert collection_command.FAVOURS == tuple(contract_names.FAVOURS)
 
 
 def test_a_collection_is_made_described_counted_and_dropped(
