@@ -52,8 +52,8 @@ def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 
 
 def test_what_a_command_can_say_of_an_index_is_what_the_contract_can() -> None:
-    assert collection_command.FIELD_KINDS == tuple(contract_names.FIELD_KINDS)
-    assert collection_command.FAVOURS == tuple(contract_names.FAVOURS)
+    assert tuple(contract_names.FIELD_KINDS) == collection_command.FIELD_KINDS
+    assert tuple(contract_names.FAVOURS) == collection_command.FAVOURS
 
 
 def test_a_collection_is_made_described_counted_and_dropped(
