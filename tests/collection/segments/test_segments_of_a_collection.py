@@ -2,91 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from segments_oracle import Oracle, segment_files, some_ids, until
 from stored_images import DIMENSION, record, spec, unit_vectors
 
-from regionsearch.collection import Collection, DataDirectory, ImageRecord, steps, view_loading
-from regionsearch.collection.segments import rewriting
-from regionsearch.collection.segments.building import build_index
+from regionsearch.collection import DataDirectory, steps, view_loading
 from regionsearch.collection.segments.upkeep import UpkeepSettings
-from regionsearch.errors import Cancelled, DataLoss, ReadOnly, StorageFull
+from regionsearch.errors import Cancelled, ReadOnly
 
 SMALL = UpkeepSettings.small()
 BY_HAND = UpkeepSettings.small(background=False)
-
-
-class Oracle:
-    """What the collection holds: number and record by id."""
-
-    def __init__(self, random: np.random.Generator) -> None:
-        self.random = random
-        self.images: dict[str, tuple[int, ImageRecord]] = {}
-
-    def upsert(self, collection: Collection, ids: list[str]) -> None:
-        records = [record(self.random, image_id) for image_id in dict.fromkeys(ids)]
-        for result, each in zip(collection.upsert(records), records, strict=True):
-            self.images[each.image_id] = (result.number, each)
-
-    def delete(self, collection: Collection, ids: list[str]) -> None:
-        there = {image_id for image_id in ids if image_id in self.images}
-        assert collection.delete(ids) == len(there)
-        for image_id in there:
-            del self.images[image_id]
-
-    def assert_found(self, collection: Collection, k: int = 10) -> None:
-        """Both arms, in the order of a sort, with exact similarities."""
-        query = unit_vectors(self.random, 1)[0]
-        for found, whole in (
-            (collection.search(query, k), False),
-            (collection.search_images(query, k), True),
-        ):
-            rows = [
-                (-float(vector.astype(np.float64) @ query), number, ordinal)
-                for number, each in self.images.values()
-                for ordinal, vector in enumerate(each.vectors[:1] if whole else each.vectors[1:])
-            ]
-            best = sorted(rows)[:k]
-            got = list(zip(found.numbers.tolist(), found.ordinals.tolist(), strict=True))
-            assert got == [(number, ordinal) for _, number, ordinal in best]
-            np.testing.assert_allclose(found.similarities, [-each[0] for each in best], atol=2e-6)
-
-
-@pytest.fixture
-def random() -> np.random.Generator:
-    return np.random.default_rng(5)
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Iterator[DataDirectory]:
-    with DataDirectory(tmp_path / "data", "write", upkeep=BY_HAND) as opened:
-        yield opened
-
-
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "this did not happen in time"
-        time.sleep(0.01)
-
-
-def segment_files(path: Path) -> list[Path]:
-    return sorted(file for file in (path / "segments").rglob("*") if file.is_file())
-
-
-def some_ids(random: np.random.Generator, count: int, of: int = 120) -> list[str]:
-    return [f"{each}.jpg" for each in random.integers(of, size=count).tolist()]
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -169,97 +102,6 @@ def test_what_dies_while_a_segment_is_built_is_dead_in_it(
     collection.compact()
     assert collection.stats.deleted_rows == 0
     oracle.assert_found(collection)
-
-
-@pytest.mark.parametrize("damage", ["flipped", "cut", "longer", "missing", "folder missing"])
-@pytest.mark.parametrize("name", ["entities.faiss", "images.faiss", "rows"])
-def test_a_damaged_segment_is_named_searched_in_its_records_and_rebuilt(
-    tmp_path: Path, random: np.random.Generator, caplog: pytest.LogCaptureFixture, name: str, damage: str
-) -> None:
-    oracle = Oracle(random)
-    path = tmp_path / "data"
-    with DataDirectory(path, "write", upkeep=BY_HAND) as directory:
-        collection = directory.create_collection(spec())
-        for part in range(2):
-            oracle.upsert(collection, [f"{part}/{each}" for each in range(20)])
-            collection.seal()
-        oracle.delete(collection, ["0/3", "1/4"])
-    file = next(each for each in segment_files(path) if each.name == name)
-    content = bytearray(file.read_bytes())
-    if damage == "flipped":
-        content[int(random.integers(len(content)))] ^= 1 << int(random.integers(8))
-        file.write_bytes(content)
-    elif damage == "cut":
-        file.write_bytes(content[: len(content) // 2])
-    elif damage == "longer":
-        file.write_bytes(content + b"\0")
-    else:
-        file.unlink()
-        if damage == "folder missing":
-            for each in list(file.parent.iterdir()):
-                each.unlink()
-            file.parent.rmdir()
-    for mode in ("read", "write"):
-        caplog.clear()
-        with DataDirectory(path, mode, upkeep=BY_HAND) as directory:  # type: ignore[arg-type]
-            collection = directory.collection("photos")
-            with caplog.at_level(logging.ERROR):
-                oracle.assert_found(collection)
-            assert [f"segment {file.parent.name} is damaged" in each for each in caplog.messages] == [True]
-            oracle.assert_found(collection, 1000)
-    with DataDirectory(path, "write", upkeep=SMALL) as directory:
-        collection = directory.collection("photos")
-        caplog.clear()
-        oracle.assert_found(collection)
-        until(lambda: int(file.parent.name) not in {each.number for each in collection.stats.segments})
-        oracle.assert_found(collection)
-    caplog.clear()
-    with DataDirectory(path, "write", upkeep=BY_HAND) as directory, caplog.at_level(logging.WARNING):
-        oracle.assert_found(directory.collection("photos"))
-    assert caplog.messages == []
-
-
-def test_a_record_that_is_lost_is_reported_not_left_out(
-    directory: DataDirectory, random: np.random.Generator
-) -> None:
-    collection = directory.create_collection(spec())
-    given = [record(random, f"{each}") for each in range(30)]
-    numbers = {each.image_id: each.number for each in collection.upsert(given)}
-    collection.seal()
-    rows = collection._arms.rows
-    with directory.environment.transaction(write=True) as transaction:
-        transaction.delete(rows.record_key(numbers["7"]), db=directory.environment.database("records"))
-    with pytest.raises(DataLoss, match=f"image number {numbers['7']} .*missing"):
-        collection.search(given[7].vectors[1], 5)
-    collection.delete(["7"])
-    assert numbers["7"] not in collection.search(given[7].vectors[1], 5).numbers
-
-
-def test_a_damaged_record_is_left_out_of_new_segments_and_named(
-    tmp_path: Path, random: np.random.Generator, caplog: pytest.LogCaptureFixture
-) -> None:
-    oracle = Oracle(random)
-    with DataDirectory(tmp_path / "data", "write", upkeep=BY_HAND) as directory:
-        collection = directory.create_collection(spec())
-        oracle.upsert(collection, [f"{each}" for each in range(20)])
-        collection.seal()
-        oracle.upsert(collection, [f"new {each}" for each in range(20)])
-        number, _ = oracle.images.pop("5")
-        key = collection._arms.rows.record_key(number)
-        with directory.environment.transaction(write=True) as transaction:
-            database = directory.environment.database("records")
-            value = bytearray(transaction.get(key, db=database))
-            value[-1] ^= 1
-            transaction.put(key, bytes(value), db=database)
-        with caplog.at_level(logging.ERROR):
-            collection.compact()
-        assert any(f"image number {number} is left out" in each for each in caplog.messages)
-        oracle.assert_found(collection, 1000)
-    with DataDirectory(tmp_path / "data", "write", upkeep=BY_HAND) as directory:
-        caplog.clear()
-        with caplog.at_level(logging.ERROR):
-            oracle.assert_found(directory.collection("photos"), 1000)
-        assert any(f"image number {number} is left out" in each for each in caplog.messages)
 
 
 def test_searches_and_writes_go_on_beside_the_upkeep(tmp_path: Path, random: np.random.Generator) -> None:
@@ -355,49 +197,6 @@ def test_a_reader_in_another_process_follows_the_segments(
             assert reader.wait(20) == 0
 
 
-def test_files_that_a_crash_left_are_swept_and_those_in_use_stay(
-    tmp_path: Path, random: np.random.Generator
-) -> None:
-    path = tmp_path / "data"
-    oracle = Oracle(random)
-    with DataDirectory(path, "write", upkeep=BY_HAND) as directory:
-        collection = directory.create_collection(spec())
-        oracle.upsert(collection, [f"{each}" for each in range(20)])
-        collection.seal()
-        folder = path / "segments" / str(collection.number)
-    kept = segment_files(path)
-    for name in ("7.partial", "8", "../99/1"):
-        (folder / name).mkdir(parents=True)
-        (folder / name / "rows").write_bytes(b"half")
-    with DataDirectory(path, "read") as directory:
-        oracle.assert_found(directory.collection("photos"))
-    assert len(segment_files(path)) == len(kept) + 3
-    with DataDirectory(path, "write", upkeep=BY_HAND) as directory:
-        assert segment_files(path) == kept
-        oracle.assert_found(directory.collection("photos"))
-        directory.drop_collection("photos")
-    assert segment_files(path) == []
-
-
-def test_files_that_are_held_outlive_their_segment(
-    directory: DataDirectory, random: np.random.Generator
-) -> None:
-    collection = directory.create_collection(spec())
-    oracle = Oracle(random)
-    for part in range(2):
-        oracle.upsert(collection, [f"{part}/{each}" for each in range(10)])
-        collection.seal()
-    oracle.delete(collection, ["0/1"])
-    with collection._arms.hold_files() as held:
-        collection.compact()
-        assert held
-        assert all(file.stat().st_size > 0 for _, files in held for file in files)
-        oracle.assert_found(collection)
-    assert not any(file.exists() for _, files in held for file in files)
-    with collection._arms.hold_files() as held:
-        assert [number for number, _ in held] == [each.number for each in collection.stats.segments]
-
-
 def test_a_stopped_compaction_leaves_everything_as_it_was(
     directory: DataDirectory, random: np.random.Generator
 ) -> None:
@@ -489,30 +288,6 @@ def test_rows_too_many_for_memory_are_searched_in_their_records_until_they_are_s
     with DataDirectory(tmp_path / "data", "read") as directory:
         oracle.assert_found(directory.collection("photos"), 1000)
         assert directory.collection("photos").stats.fresh_rows == 0
-
-
-def test_a_segment_of_which_the_disk_kept_less_is_never_published(
-    directory: DataDirectory, random: np.random.Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """FAISS says nothing when closing a file fails."""
-    collection = directory.create_collection(spec())
-    oracle = Oracle(random)
-    oracle.upsert(collection, [f"{each}" for each in range(20)])
-
-    def cut(path: Path, *given: Any, **named: Any) -> Any:
-        built = build_index(path, *given, **named)
-        with path.open("r+b") as file:
-            file.truncate(path.stat().st_size - 1)
-        return built
-
-    monkeypatch.setattr(rewriting, "build_index", cut)
-    with pytest.raises(StorageFull, match="cut"):
-        collection.seal()
-    oracle.assert_found(collection)
-    assert (collection.stats.segments, segment_files(directory.path)) == ((), [])
-    monkeypatch.undo()
-    collection.seal()
-    oracle.assert_found(collection)
 
 
 def test_only_the_writer_seals(tmp_path: Path, random: np.random.Generator) -> None:

@@ -8,12 +8,13 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from segments_oracle import until
 from stored_images import record, spec, unit_vectors
 
 from regionsearch.collection import Collection, DataDirectory, ImageRecord, steps
@@ -55,13 +56,6 @@ def assert_whole(collection: Collection, random: np.random.Generator) -> None:
     ):
         rows = set(zip(found.numbers.tolist(), found.ordinals.tolist(), strict=True))
         assert len(rows) == len(found.numbers) == count
-
-
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "this did not happen in time"
-        time.sleep(0.01)
 
 
 def test_a_seal_inside_a_merge_does_not_load_the_collection_anew(
