@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from regionsearch.cli.arguments import add_runtime_options, runtime_from, whole_number
+from regionsearch.cli.new_collection import embedding_spec
 from regionsearch.cli.orderly_stop import OrderlyStop
 from regionsearch.config import Limits
 from regionsearch.errors import CollectionNotFound, InvalidRequest
@@ -165,20 +166,12 @@ def _engine(settings: Any, models: Any, workers: int | None, images: int) -> Any
 
 def _open_or_create(arguments: argparse.Namespace, directory: Any, models: Any) -> Any:
     """The collection, checked against the options given; options left out are the collection's own."""
-    from regionsearch.ingest import check_models, collection_spec
-    from regionsearch.models.registry import DEFAULT_EMBEDDER, DEFAULT_SEGMENTER
+    from regionsearch.ingest import check_models
 
     try:
         collection = directory.collection(arguments.collection)
     except CollectionNotFound:
-        spec = collection_spec(
-            arguments.collection,
-            models.embedder(arguments.embedder or DEFAULT_EMBEDDER),
-            models.segmenter(arguments.segmenter or DEFAULT_SEGMENTER),
-            pixels=arguments.pixels or "thumbnail",
-            entity_limit=32 if arguments.entity_limit is None else arguments.entity_limit,
-        )
-        return directory.create_collection(spec)
+        return directory.create_collection(embedding_spec(arguments.collection, arguments, models))
     spec = collection.spec
     embedder = models.embedder(arguments.embedder or spec.embedder.name)
     segmenter = models.segmenter(arguments.segmenter or spec.segmenter.name)

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from regionsearch.cli.long_work import Check, Progress
+from regionsearch.cli.new_collection import embedding_spec, precomputed_spec
 from regionsearch.collection import Collection, DataDirectory, snapshots
 from regionsearch.collection.purging import purge
-from regionsearch.collection.records import CollectionSpec, IndexedField, IndexWish, PixelsKept
+from regionsearch.collection.records import CollectionSpec, IndexedField, IndexWish
 from regionsearch.errors import DataDirectoryInUse
 
 
@@ -180,24 +181,11 @@ def _stats(collection: Collection) -> dict[str, Any]:
 
 
 def _spec(arguments: argparse.Namespace) -> CollectionSpec:
-    pixels: PixelsKept = arguments.pixels or "thumbnail"
-    limit = 32 if arguments.entity_limit is None else arguments.entity_limit
     if arguments.space is not None:
-        from regionsearch.models.precomputed import fingerprints_of
+        return precomputed_spec(arguments.name, arguments)
+    from regionsearch.models.registry import ModelRegistry
 
-        embedder, segmenter = fingerprints_of(arguments.space, arguments.dimension)
-        return CollectionSpec(arguments.name, embedder, segmenter, pixels, limit)
-    from regionsearch.ingest import collection_spec
-    from regionsearch.models.registry import DEFAULT_EMBEDDER, DEFAULT_SEGMENTER, ModelRegistry
-
-    models = ModelRegistry()
-    return collection_spec(
-        arguments.name,
-        models.embedder(arguments.embedder or DEFAULT_EMBEDDER),
-        models.segmenter(arguments.segmenter or DEFAULT_SEGMENTER),
-        pixels=pixels,
-        entity_limit=limit,
-    )
+    return embedding_spec(arguments.name, arguments, ModelRegistry())
 
 
 def _changed(index: IndexWish, recall_target: float | None, favour: Any) -> IndexWish:
