@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -148,6 +152,23 @@ def test_what_a_crash_left_of_a_creation_is_completed(tmp_path: Path, left: str)
         assert directory.collection_names() == filled_names
     with DataDirectory(path, "read") as directory:
         assert directory.collection_names() == filled_names
+
+
+def test_a_creation_that_is_killed_at_any_moment_is_completed(tmp_path: Path) -> None:
+    script = "import sys; from pathlib import Path; from regionsearch.collection import DataDirectory; "
+    script += "print(flush=True); DataDirectory(Path(sys.argv[1]), 'write')"
+    chance = random.Random(3)
+    for attempt in range(5):
+        path = tmp_path / str(attempt)
+        maker = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE)
+        assert maker.stdout is not None
+        with maker.stdout:
+            maker.stdout.readline()
+            time.sleep(chance.uniform(0, 0.01))
+            maker.kill()
+            maker.wait()
+        with DataDirectory(path, "write") as directory:
+            assert directory.collection_names() == []
 
 
 # who may write

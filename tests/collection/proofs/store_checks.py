@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from ledger import Ledger
-from marked_images import GONE, marked_record, state_of
-from writer_under_load import SMALL, image_ids
+from marked_images import GONE, State, marked_record, state_of
+from writer_under_load import SMALL, WRITERS, image_ids
 
 from regionsearch.collection import Collection, DataDirectory
 from regionsearch.collection.integrity import verify
@@ -17,19 +18,21 @@ from regionsearch.errors import CollectionNotFound
 def check_after_crash(path: Path, ledger: Ledger) -> None:
     """Opens the store as the next writer would, and settles in the ledger what was found.
 
-    Raises AssertionError: an acknowledged write is lost, an image is a mixture of two writes, an arm finds
-    what is gone or misses what is there, or `verify` has something to say."""
+    Raises AssertionError: an acknowledged write is lost, a call landed by half, an image is a mixture of two
+    writes, an arm finds what is gone or misses what is there, or `verify` has something to say."""
     with DataDirectory(path, "write", upkeep=SMALL) as directory:
         try:
             photos = directory.collection("photos")
         except CollectionNotFound:
             assert not ledger.done, "the whole collection is lost"
             return
-        for image_id in image_ids():
-            state = state_of(photos, image_id)
+        states = {image_id: state_of(photos, image_id) for image_id in image_ids()}
+        for image_id, state in states.items():
             assert state in ledger.allowed(image_id), (
                 f"{image_id} is {state}, which none of {ledger.allowed(image_id)} is"
             )
+        check_cut_calls(states, ledger)
+        for image_id, state in states.items():
             ledger.settle(image_id, state)
         check_collection(photos)
         check_alias(directory, ledger)
@@ -39,8 +42,20 @@ def check_after_crash(path: Path, ledger: Ledger) -> None:
     assert report.ok, report.problems
 
 
+def check_cut_calls(states: Mapping[str, State], ledger: Ledger) -> None:
+    """What a writer had begun and was not acknowledged is one call: all of it has landed, or nothing."""
+    for writer in range(WRITERS):
+        cut = {
+            image_id: state
+            for image_id, state in ledger.begun.items()
+            if image_id.startswith(f"{writer}-") and state != ledger.done.get(image_id, GONE)
+        }
+        landed = {image_id for image_id, state in cut.items() if states[image_id] == state}
+        assert landed in (set(), set(cut)), f"half of a call landed: {landed} of {sorted(cut)}"
+
+
 def check_collection(collection: Collection) -> None:
-    """Listing, counters, both arms and the columns agree with the records."""
+    """Listing, counters, both arms, the columns and what is known of contents agree with the records."""
     ids = list(collection.image_ids())
     records = {image_id: collection.get(image_id) for image_id in ids}
     stats = collection.stats
@@ -54,6 +69,10 @@ def check_collection(collection: Collection) -> None:
     assert sorted(zip(rows.numbers.tolist(), rows.ordinals.tolist(), strict=True)) == sorted(
         (each.number, ordinal) for each in records.values() for ordinal in range(len(each.entities))
     )
+    for each in records.values():
+        same = collection.find_content(each.content_hash)
+        assert same is not None
+        assert same.payload["mark"] == each.payload["mark"]
     for each in list(records.values())[:6]:
         own = collection.search(each.vectors[1], 1)
         np.testing.assert_allclose(own.similarities[0], 1, atol=1e-5)
@@ -74,9 +93,3 @@ def check_alias(directory: DataDirectory, ledger: Ledger) -> None:
     for key in ledger.other_done:
         if key.startswith("dropped:"):
             assert key.partition(":")[2] not in names, "a dropped collection is back"
-
-
-def gone_is_gone(collection: Collection, ledger: Ledger) -> None:
-    for image_id, state in ledger.done.items():
-        if state == GONE:
-            assert not collection.contains(image_id)
