@@ -4,39 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 
-import grpc
 import pytest
-from served import LIMITS, Service, png
-
-from regionsearch.client import Client
-from regionsearch.client.channel import Stubs
-from regionsearch.collection import DataDirectory
-from regionsearch.models.registry import ModelRegistry
-from regionsearch.search.engine import SearchEngine
-from regionsearch.serving.address import Address
-from regionsearch.serving.backend import Backend
-from regionsearch.serving.server import Server
+from served import Service, png, running
 
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    path: Path = tmp_path_factory.mktemp("served") / "data"
-    with DataDirectory(path, "write") as directory:
-        models = ModelRegistry(1)
-        backend = Backend(
-            directory, models, SearchEngine(models, LIMITS), LIMITS, snapshots=path.parent / "snapshots"
-        )
-        server = Server(Address("127.0.0.1", 0), LIMITS)
-        server.start(backend)
-        address = str(server.address)
-        with (
-            Client(address, timeout=20, max_message_bytes=10_000_000) as client,
-            grpc.insecure_channel(address) as channel,
-        ):
-            yield Service(address, backend, client, Stubs(channel))
-        server.stop(1)
+    path = tmp_path_factory.mktemp("served")
+    with running(path / "data", path / "snapshots") as service:
+        yield service
 
 
 _numbers = itertools.count()
@@ -62,3 +39,10 @@ def filled(service: Service) -> str:
     )
     assert len(report.upserted) == 12
     return "filled"
+
+
+@pytest.fixture
+def emptied_shelf(service: Service) -> Iterator[None]:
+    yield
+    for snapshot in service.client.list_snapshots():
+        service.client.delete_snapshot(snapshot.name)

@@ -1,10 +1,13 @@
-"""What the tests of the service share: pictures, limits, and how a refusal is read."""
+"""What the tests of the service share: a server, pictures, limits, reading refusals, waiting."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -13,11 +16,17 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from PIL import Image as PilImage
 
-from regionsearch.client import Client
+from regionsearch.client import Client, Operation
 from regionsearch.client.channel import Stubs
+from regionsearch.collection import DataDirectory
 from regionsearch.config import Limits
 from regionsearch.models.dummy import COLOURS
+from regionsearch.models.registry import ModelRegistry
+from regionsearch.search.engine import SearchEngine
+from regionsearch.serving.address import Address
 from regionsearch.serving.backend import Backend
+from regionsearch.serving.operations import Outcome, Steps, Work
+from regionsearch.serving.server import Server
 
 LIMITS = Limits(
     image_megapixels=1.0,
@@ -29,6 +38,8 @@ LIMITS = Limits(
     concurrent_calls=16,
 )
 """Small, so that breaking them costs nothing."""
+PATIENCE = 20.0
+"""Seconds that work may take before a test calls it lost."""
 
 
 _COLOURS = [colour for name, colour in COLOURS.items() if name != "white"]
@@ -84,3 +95,34 @@ class Service:
     backend: Backend
     client: Client
     stubs: Stubs
+
+
+@contextmanager
+def running(data: Path, snapshots: Path | None = None) -> Iterator[Service]:
+    """A server of this data directory, on a free port. snapshots: where it keeps them; None: nowhere."""
+    with DataDirectory(data, "write") as directory:
+        models = ModelRegistry(1)
+        backend = Backend(directory, models, SearchEngine(models, LIMITS), LIMITS, snapshots=snapshots)
+        server = Server(Address("127.0.0.1", 0), LIMITS)
+        server.start(backend)
+        address = str(server.address)
+        with (
+            Client(address, timeout=PATIENCE, max_message_bytes=10_000_000) as client,
+            grpc.insecure_channel(address) as channel,
+        ):
+            try:
+                yield Service(address, backend, client, Stubs(channel))
+            finally:
+                server.stop(1)
+
+
+def done(service: Service, operation: Operation) -> Operation:
+    return service.client.wait_operation(operation, timeout=PATIENCE)
+
+
+def waiting_for(gate: threading.Event) -> Work:
+    def work(steps: Steps) -> Outcome:
+        assert gate.wait(PATIENCE)
+        return Outcome()
+
+    return work
