@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -330,17 +328,6 @@ class SearchArms:
             )
             dead += part.dead_images + int(part.starts[-1]) - part.live_row_count
         return tuple(segments), fresh, dead
-
-    @contextlib.contextmanager
-    def hold_files(self) -> Iterator[list[tuple[int, list[Path]]]]:
-        """Segments and their files, all of which stay where they are inside."""
-        with self.files.hold():
-            with self._environment.transaction() as transaction:
-                rows = self._manifest.segments(transaction)
-            yield [
-                (row.number, [self.files.folder(row.number) / file.name for file in row.files])
-                for row in rows
-            ]
 
     def _refuse_lost(self, numbers: NDArray[np.int64], generation: int) -> None:
         """Raises DataLoss unless a write has buried all these images, whose records were missing at that

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import threading
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
@@ -23,9 +22,6 @@ class SegmentFiles:
 
     def __init__(self, directory: Path, collection: int) -> None:
         self.root = segment_folder(directory, collection)
-        self._holding = threading.Lock()
-        self._holders = 0
-        self._unwanted: list[int] = []
 
     def folder(self, number: int) -> Path:
         """Of a segment."""
@@ -65,28 +61,10 @@ class SegmentFiles:
             raise
 
     def remove(self, numbers: Collection[int]) -> None:
-        """Of segments that no manifest lists any more: now, or when the last `hold` ends. Searches that have
-        them mapped keep what they see."""
-        with self._holding:
-            self._unwanted.extend(numbers)
-            if self._holders:
-                return
-            unwanted, self._unwanted = self._unwanted, []
-        for number in unwanted:
+        """Of segments that no manifest lists any more. Whoever has them open or mapped keeps what he sees."""
+        for number in numbers:
             shutil.rmtree(self.folder(number), ignore_errors=True)
             shutil.rmtree(self.root / f"{number}{PARTIAL}", ignore_errors=True)
-
-    @contextlib.contextmanager
-    def hold(self) -> Iterator[None]:
-        """Inside, no file is removed: what a manifest lists that is read inside stays there."""
-        with self._holding:
-            self._holders += 1
-        try:
-            yield
-        finally:
-            with self._holding:
-                self._holders -= 1
-            self.remove(())
 
     def sweep(self, listed: Collection[int]) -> None:
         """Removes what a crash left: every folder but those of these segments."""

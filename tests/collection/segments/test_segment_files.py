@@ -43,25 +43,6 @@ def test_files_that_a_crash_left_are_swept_and_those_in_use_stay(
     assert segment_files(path) == []
 
 
-def test_files_that_are_held_outlive_their_segment(
-    directory: DataDirectory, random: np.random.Generator
-) -> None:
-    collection = directory.create_collection(spec())
-    oracle = Oracle(random)
-    for part in range(2):
-        oracle.upsert(collection, [f"{part}/{each}" for each in range(10)])
-        collection.seal()
-    oracle.delete(collection, ["0/1"])
-    with collection._arms.hold_files() as held:
-        collection.compact()
-        assert held
-        assert all(file.stat().st_size > 0 for _, files in held for file in files)
-        oracle.assert_found(collection)
-    assert not any(file.exists() for _, files in held for file in files)
-    with collection._arms.hold_files() as held:
-        assert [number for number, _ in held] == [each.number for each in collection.stats.segments]
-
-
 def test_a_segment_of_which_the_disk_kept_less_is_never_published(
     directory: DataDirectory, random: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
