@@ -11,16 +11,6 @@ IMAGE_ORDINAL = (1 << ORDINAL_BITS) - 1
 MAX_IMAGE_NUMBER = (1 << (63 - ORDINAL_BITS)) - 1
 
 
-def row_ids(number: int, count: int) -> NDArray[np.int64]:
-    """The 63-bit ids of the first `count` entities of an image: number × 65,536 + ordinal."""
-    return np.arange(count, dtype=np.int64) + (number << ORDINAL_BITS)
-
-
-def image_row_id(number: int) -> int:
-    """The 63-bit id of an image's own vector."""
-    return (number << ORDINAL_BITS) | IMAGE_ORDINAL
-
-
 def image_numbers(ids: NDArray[np.int64]) -> NDArray[np.int64]:
     """The image that each row belongs to, a shift away."""
     return ids >> ORDINAL_BITS

@@ -17,7 +17,6 @@ Buffer = bytes | memoryview
 
 _SEAL = struct.Struct("<I")
 SEAL_BYTES = _SEAL.size
-NOT_SEALED = frozenset({"format", "records"})
 
 
 @functools.cache

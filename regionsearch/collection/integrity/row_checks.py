@@ -34,7 +34,6 @@ SUB_DATABASES_IN_ORDER = (
     "idempotency",
 )
 _COLLECTION = struct.Struct(">I")
-_NUMBER_BYTES = 8
 _PREFIX_BYTES = 4
 _NEXT_COLLECTION = b"next_collection"
 _KEYS_ARE_TEXT = {"ids", "collections", "aliases"}
