@@ -26,7 +26,7 @@ STEPS = (
     "snapshot: files copied",
     "snapshot: synced",
     "snapshot: renamed",
-    "restore: unpacked",
+    "restore: source opened",
     "restore: verified",
     "restore: rows copied",
     "restore: files copied",

@@ -22,7 +22,7 @@ QUIET = UpkeepSettings(background=False)
 IMAGES = 40
 KILLED_AT = {
     "snapshot": ["rows copied", "files copied", "synced", "renamed"],
-    "restore": ["unpacked", "verified", "rows copied", "files copied", "published"],
+    "restore": ["source opened", "verified", "rows copied", "files copied", "published"],
     "replace": ["rows copied", "published", "drop: files removed", "drop: rows partly freed", "drop: freed"],
     "alias": ["switched"],
     "drop": ["hidden", "files removed", "rows partly freed", "freed"],

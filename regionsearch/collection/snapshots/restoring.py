@@ -64,7 +64,7 @@ def restore(
         check_spec(spec)
         check_name(directory, spec.name, replace=replace)
         going = Going(2 * sum(entry.size for entry in manifest.files), progress, check)
-        reached("restore: unpacked")
+        reached("restore: source opened")
         require_sound(snapshot, manifest, going)
         reached("restore: verified")
         number = _begin(directory)
