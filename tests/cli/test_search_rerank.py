@@ -2,64 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import PIL.Image
-import PIL.ImageDraw
 import pytest
+from served_photos import Served, served_photos
 
 from regionsearch.cli import main
-from regionsearch.collection import DataDirectory
-from regionsearch.config import Limits
-from regionsearch.ingest import collection_spec
-from regionsearch.ingest.pipeline import EncodedImage, Pipeline
-from regionsearch.ingest.upserting import upsert_images
-from regionsearch.models.registry import ModelRegistry
-from regionsearch.search import SearchEngine
-from regionsearch.serving.address import Address
-from regionsearch.serving.backend import Backend
-from regionsearch.serving.server import Server
-
-COLOURS = ("red", "green", "blue", "yellow", "cyan", "magenta", "orange", "purple")
-
-
-def photo(number: int) -> bytes:
-    image = PIL.Image.new("RGB", (120, 90), "white")
-    pen = PIL.ImageDraw.Draw(image)
-    pen.rectangle((10, 10, 39 + number, 39), fill=COLOURS[number % 8])
-    pen.rectangle((70, 50, 109, 79 - number), fill=COLOURS[(number // 2 + 3) % 8])
-    coded = io.BytesIO()
-    image.save(coded, "PNG")
-    return coded.getvalue()
-
-
-@dataclass(frozen=True)
-class Served:
-    data: Path
-    address: str
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Collections `c` and `bare` in a data directory, with and without their pixels, and a server of it."""
-    path = tmp_path_factory.mktemp("rerank-cli") / "data"
-    models, limits = ModelRegistry(1), Limits()
-    embedder, segmenter = models.embedder("dummy"), models.segmenter("dummy")
-    with DataDirectory(path, "write") as directory:
-        images = [EncodedImage(f"{number:02}.png", photo(number)) for number in range(12)]
-        kept = directory.create_collection(collection_spec("c", embedder, segmenter, pixels="original"))
-        upsert_images(kept, Pipeline(embedder, segmenter, pixels="original"), images)
-        bare = directory.create_collection(collection_spec("bare", embedder, segmenter, pixels="none"))
-        upsert_images(bare, Pipeline(embedder, segmenter, pixels="none"), images)
-        server = Server(Address("127.0.0.1", 0), limits)
-        server.start(Backend(directory, models, SearchEngine(models, limits), limits))
-        yield Served(path, str(server.address))
-        server.stop(1)
+    """Collections `c` and `bare`, with and without their pixels."""
+    with served_photos(tmp_path_factory.mktemp("rerank"), {"c": "original", "bare": "none"}) as served:
+        yield served
 
 
 def answer(capsys: pytest.CaptureFixture[str], words: list[str]) -> dict[str, Any]:
@@ -70,10 +27,9 @@ def answer(capsys: pytest.CaptureFixture[str], words: list[str]) -> dict[str, An
 
 @pytest.mark.parametrize("method", ["pairwise", "pairwise_instructed"])
 def test_a_directory_and_a_server_read_again_alike(
-    served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str
+    served: Served, capsys: pytest.CaptureFixture[str], method: str
 ) -> None:
-    (tmp_path / "query.png").write_bytes(photo(3))
-    question = ["--image", str(tmp_path / "query.png"), "--box", "10,10,42,39", "--text", "blue"]
+    question = ["--image", served.query, "--box", "10,10,42,39", "--text", "blue"]
     again = ["--rerank", method, "--rerank-top", "5", "--rerank-weight", "2.5", "--limit", "8"]
     words = ["search", "--collection", "c", *question, *again]
     here = answer(capsys, [*words, "--data", str(served.data)])
