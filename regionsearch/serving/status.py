@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from typing import TypeVar
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -38,6 +39,7 @@ _LOG = logging.getLogger("regionsearch.serving")
 _MESSAGE_BYTES = 1_000
 _FIELD_BYTES = 200
 _METADATA_ENTRIES = 6
+_Brief = TypeVar("_Brief", search_pb2.BatchSearchError, operations_pb2.OperationError)
 
 _RESOURCE_TYPES: dict[type[NotFound], str] = {
     AliasNotFound: "alias",
@@ -56,18 +58,16 @@ def status_of(error: BaseException) -> status_pb2.Status:
 
 def batch_error_of(error: Exception) -> search_pb2.BatchSearchError:
     """The same for one question of several: code, message, reason and field."""
-    error = told(error)
-    return search_pb2.BatchSearchError(
-        code=grpc.StatusCode[error.grpc_status].value[0],
-        message=shortened(error.message, _MESSAGE_BYTES),
-        reason=error.reason,
-        field=shortened(error.field or "", _FIELD_BYTES),
-    )
+    return _in_brief(search_pb2.BatchSearchError, told(error))
 
 
 def operation_error_of(error: RegionSearchError) -> operations_pb2.OperationError:
     """The same for an operation that failed: code, message, reason and field."""
-    return operations_pb2.OperationError(
+    return _in_brief(operations_pb2.OperationError, error)
+
+
+def _in_brief(kind: type[_Brief], error: RegionSearchError) -> _Brief:
+    return kind(
         code=grpc.StatusCode[error.grpc_status].value[0],
         message=shortened(error.message, _MESSAGE_BYTES),
         reason=error.reason,
