@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class UpkeepSettings:
-    """docs/index-segments.md says what each is for; the defaults are reasoned, not measured. Rows are entities.
+    """docs/index-segments.md says what each is for; defaults are reasoned, not measured. Rows are entities.
 
     background: whether anything happens by itself; `Collection.seal` and `compact` work in any case.
     seal_rows: unsealed rows at which they are sealed while the collection is searched.
