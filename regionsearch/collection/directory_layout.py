@@ -23,12 +23,12 @@ from regionsearch.collection.environment import Environment
 from regionsearch.collection.integrity.clean_stop import (
     remove_clean_stop,
     stopped_cleanly,
-    sync_folder,
     write_clean_stop,
 )
 from regionsearch.collection.integrity.examination import examine_catalog
 from regionsearch.collection.integrity.migration import FORMAT_KEY, MIGRATING, migrate
 from regionsearch.collection.integrity.problems import Problem
+from regionsearch.collection.on_disk import replace_by_json, sync
 from regionsearch.collection.steps import reached
 from regionsearch.collection.writer_lock import WriterLock
 from regionsearch.errors import (
@@ -248,9 +248,9 @@ def _complete(environment: Environment, path: Path) -> None:
     if old:
         migrate(environment)
     _check_format(environment, path)
-    sync_folder(path / CATALOG)
+    sync(path / CATALOG)
     write_marker(path, FORMAT)
-    sync_folder(path.parent)
+    sync(path.parent)
     if old:
         reached("migrate: marked")
 
@@ -258,13 +258,7 @@ def _complete(environment: Environment, path: Path) -> None:
 def write_marker(path: Path, number: int) -> None:
     """Says that the directory is one of ours, of this format. Raises OSError."""
     unfinished = path / _UNFINISHED_MARKER
-    with unfinished.open("w", encoding="utf-8") as file:
-        json.dump({"kind": _KIND, "format": number}, file)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path / MARKER)
-    sync_folder(path)
+    replace_by_json(path / MARKER, unfinished, {"kind": _KIND, "format": number})
 
 
 def _check_format(environment: Environment, path: Path) -> None:

@@ -10,7 +10,6 @@ say nothing.
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from regionsearch.collection.integrity.pages import LARGEST_PAGE, PageError, current_meta
+from regionsearch.collection.on_disk import replace_by_json, sync
 from regionsearch.errors import DataLoss
 
 CLEAN_STOP = "regionsearch.stopped"
@@ -53,13 +53,7 @@ def write_clean_stop(folder: Path, data: Path) -> None:
     """Called by the writer after its last commit, while it still holds the lock. Raises OSError, DataLoss."""
     values = CleanStop.of(data).as_json()
     unfinished = folder / UNFINISHED_CLEAN_STOP
-    with unfinished.open("w", encoding="ascii") as file:
-        json.dump(values | {"check": _check(values)}, file)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(folder / CLEAN_STOP)
-    sync_folder(folder)
+    replace_by_json(folder / CLEAN_STOP, unfinished, values | {"check": _check(values)})
 
 
 def stopped_cleanly(folder: Path, data: Path) -> bool:
@@ -89,16 +83,7 @@ def remove_clean_stop(folder: Path) -> None:
             (folder / name).unlink()
             found = True
     if found:
-        sync_folder(folder)
-
-
-def sync_folder(path: Path) -> None:
-    """Makes new, renamed and removed names in it last. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(folder)
 
 
 def _read(folder: Path) -> CleanStop | None:

@@ -24,7 +24,7 @@ from regionsearch.collection.directory_layout import (
 )
 from regionsearch.collection.environment import DEFAULT_MAP_SIZE, SUB_DATABASES, Environment
 from regionsearch.collection.fields.field_rows import FieldRows
-from regionsearch.collection.integrity.clean_stop import remove_clean_stop, sync_folder
+from regionsearch.collection.integrity.clean_stop import remove_clean_stop
 from regionsearch.collection.integrity.derived_checks import DerivedChecks
 from regionsearch.collection.integrity.examination import Examination, examine_catalog
 from regionsearch.collection.integrity.image_names import with_image_ids
@@ -37,6 +37,7 @@ from regionsearch.collection.integrity.verification import (
     verify,
     wasted_pages,
 )
+from regionsearch.collection.on_disk import sync
 from regionsearch.collection.records import IndexedField
 from regionsearch.collection.row_seals import is_sealed, seal_value
 from regionsearch.collection.segment_folders import segment_folder
@@ -150,7 +151,7 @@ def _copy_rows(catalog: Path) -> None:
         copy.sync(True)
     (new / DATA).replace(catalog / DATA)
     new.rmdir()
-    sync_folder(catalog)
+    sync(catalog)
 
 
 def _mend_catalog(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from regionsearch.collection.environment import Environment, says_no_space
+from regionsearch.collection.on_disk import sync
 from regionsearch.collection.segment_folders import SEGMENTS, segment_folder
 from regionsearch.collection.segments.checksums import FileSum, sum_file
 from regionsearch.collection.segments.manifest import Manifest
@@ -44,10 +44,10 @@ class SegmentFiles:
         with self._nothing_left_of(number):
             for path in (*partial.iterdir(), partial):
                 rest()
-                _sync(path)
+                sync(path)
             partial.rename(self.folder(number))
             for folder in (self.root, self.root.parent, self.root.parent.parent):
-                _sync(folder)
+                sync(folder)
 
     @contextlib.contextmanager
     def _nothing_left_of(self, number: int) -> Iterator[None]:
@@ -90,11 +90,3 @@ def sweep_segment_files(environment: Environment) -> None:
             SegmentFiles(environment.catalog.parent, number).sweep(listed)
             if not listed:
                 folder.rmdir()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

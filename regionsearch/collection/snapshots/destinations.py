@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from regionsearch.collection.on_disk import sync
 from regionsearch.collection.snapshots.manifest import MANIFEST, FileEntry, is_ours
 from regionsearch.collection.unfinished_snapshots import OLD, PARTIAL
 from regionsearch.errors import FailedPrecondition, InvalidRequest, ReadOnly, SnapshotExists, StorageFull
@@ -136,7 +137,7 @@ class _FolderWriter:
     def synchronise(self, manifest: bytes) -> None:
         self.add_bytes(MANIFEST, manifest)
         for folder in (*(each for each in self._partial.rglob("*") if each.is_dir()), self._partial):
-            sync_folder(folder)
+            sync(folder)
 
     def publish(self, *, replace: bool) -> None:
         if not replace:
@@ -145,10 +146,10 @@ class _FolderWriter:
             self._partial.rename(self._path)
         else:
             _exchange(self._partial, self._path)
-        sync_folder(self._path.parent)
+        sync(self._path.parent)
         if replace:
             shutil.rmtree(self._partial)
-            sync_folder(self._path.parent)
+            sync(self._path.parent)
         os.close(self._lock)
 
     def abandon(self) -> None:
@@ -211,7 +212,7 @@ class _TarWriter:
         if not replace and os.path.lexists(self._path):
             raise SnapshotExists(f"'{self._path}' was made meanwhile; it was not touched")
         self._partial.rename(self._path)
-        sync_folder(self._path.parent)
+        sync(self._path.parent)
         self._close()
 
     def abandon(self) -> None:
@@ -236,15 +237,6 @@ class _Digested:
         block = self._file.read(size)
         self.digest.update(block)
         return block
-
-
-def sync_folder(path: Path) -> None:
-    """The names in it are on disk when this returns."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _to_disk(file: BinaryIO) -> None:

@@ -14,9 +14,9 @@ from regionsearch.collection.aliases import aliased
 from regionsearch.collection.catalog import CollectionRows, mark_dropped, unmark_dropped
 from regionsearch.collection.collection import Collection
 from regionsearch.collection.data_directory import DataDirectory
+from regionsearch.collection.on_disk import sync
 from regionsearch.collection.records import CollectionSpec
 from regionsearch.collection.segment_folders import segment_folder
-from regionsearch.collection.snapshots.destinations import sync_folder
 from regionsearch.collection.snapshots.going_on import Check, Going, Progress
 from regionsearch.collection.snapshots.manifest import FileEntry, Manifest, segment_of
 from regionsearch.collection.snapshots.row_files import placed, rows_of
@@ -179,7 +179,7 @@ def _copy_files(
                 _copy_file(folder, snapshot, entry, going)
         if folder.exists():
             for each in (*folder.iterdir(), folder, folder.parent, directory.path):
-                sync_folder(each)
+                sync(each)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise StorageFull(f"no space left for data directory '{directory.path}'") from error

@@ -140,7 +140,7 @@ def test_a_seal_that_finds_no_room_says_so_and_leaves_no_file(
 
     with monkeypatch.context() as patched:
         if where == "sync":
-            patched.setattr(segment_files, "_sync", no_room)
+            patched.setattr(segment_files, "sync", no_room)
         else:
             patched.setattr(Path, where, no_room)
         with pytest.raises(StorageFull, match="No space left"):
@@ -164,7 +164,7 @@ def test_what_keeps_segments_from_being_built_is_told_until_it_is_over(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         with monkeypatch.context() as patched:
-            patched.setattr(segment_files, "_sync", no_room)
+            patched.setattr(segment_files, "sync", no_room)
             collection.upsert(images(random, 0, 20))
             until(lambda: bool(collection.stats.warnings))
             assert "No space left" in collection.stats.warnings[0]
