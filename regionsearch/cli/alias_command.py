@@ -7,6 +7,7 @@ from typing import Any
 
 from regionsearch.cli.administration import add_place_options, administered
 from regionsearch.cli.printed import print_answer
+from regionsearch.cli.subcommand import add_subcommand
 
 
 def add_to(commands: Any) -> None:
@@ -18,28 +19,23 @@ def add_to(commands: Any) -> None:
         allow_abbrev=False,
     )
     below = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
-    setting = below.add_parser(
+    setting = add_subcommand(
+        below,
         "set",
-        help="lets an alias lead to a collection",
-        description="Lets an alias lead to a collection from now on; one that exists is switched at once. "
-        "Searches under way end on the collection that they began on.",
-        allow_abbrev=False,
+        _set,
+        "lets an alias lead to a collection",
+        "Lets an alias lead to a collection from now on; one that exists is switched at once. Searches under "
+        "way end on the collection that they began on.",
     )
     setting.add_argument("alias", metavar="ALIAS")
     setting.add_argument("collection", metavar="COLLECTION")
-    deleting = below.add_parser(
-        "delete",
-        help="deletes an alias",
-        description="Deletes an alias; its collection stays.",
-        allow_abbrev=False,
+    deleting = add_subcommand(
+        below, "delete", _delete, "deletes an alias", "Deletes an alias; its collection stays."
     )
     deleting.add_argument("alias", metavar="ALIAS")
-    listing = below.add_parser(
-        "list", help="all aliases", description="Lists all aliases.", allow_abbrev=False
-    )
-    for one, run in ((setting, _set), (deleting, _delete), (listing, _list)):
+    listing = add_subcommand(below, "list", _list, "all aliases", "Lists all aliases.")
+    for one in (setting, deleting, listing):
         add_place_options(one)
-        one.set_defaults(run=run)
 
 
 def _set(arguments: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from regionsearch.cli.administration import Administration, add_place_options, a
 from regionsearch.cli.arguments import finite_number, whole_number
 from regionsearch.cli.long_work import long_work
 from regionsearch.cli.printed import print_answer, printed_pairs
+from regionsearch.cli.subcommand import add_subcommand
 from regionsearch.errors import InvalidRequest
 
 # As regionsearch.contract_names has them, which every command would wait 20 ms for.
@@ -66,13 +67,10 @@ def add_to(commands: Any) -> None:
 
 
 def _add(below: Any, name: str, run: Any, text: str, *, named: bool = True) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = below.add_parser(
-        name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
-    )
+    parser = add_subcommand(below, name, run, text)
     if named:
         parser.add_argument("name", metavar="NAME", help="the collection, or an alias")
     add_place_options(parser)
-    parser.set_defaults(run=run)
     return parser
 
 

@@ -14,6 +14,7 @@ from regionsearch.cli.administration import (
 )
 from regionsearch.cli.long_work import long_work
 from regionsearch.cli.printed import print_answer
+from regionsearch.cli.subcommand import add_subcommand
 from regionsearch.errors import DataLoss, InvalidRequest, UnsupportedFormat
 
 
@@ -49,9 +50,7 @@ def add_to(commands: Any) -> None:
 
 def _add(below: Any, name: str, run: Any, text: str, place: str = "either") -> argparse.ArgumentParser:
     """place: where it can look; a data directory has no part in what only reads snapshots."""
-    parser: argparse.ArgumentParser = below.add_parser(
-        name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
-    )
+    parser = add_subcommand(below, name, run, text)
     if place == "either":
         add_place_options(parser, snapshots=True)
     elif place == "address":
@@ -59,7 +58,6 @@ def _add(below: Any, name: str, run: Any, text: str, place: str = "either") -> a
         add_answer_options(parser)
     else:
         parser.add_argument("--json", action="store_true", help="print JSON alone")
-    parser.set_defaults(run=run)
     return parser
 
 
